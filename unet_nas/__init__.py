@@ -1,0 +1,1 @@
+"""unet_nas: describe, check, audit and search spaces of U-Nets."""

@@ -1,0 +1,230 @@
+"""The memory of the PyTorch operators that networks and losses are made of.
+
+Each function is one call as Python writes it (``F.conv2d``, ``torch.cat``, ``x.float()``): it
+allocates what the call allocates, records what autograd saves, and gives back the result with one
+owner. Inputs stay with their owners. What each keeps and allocates was read off the allocator
+(``docs/memory.md``); blocks that live inside one ATen operator only are left out everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from unet_nas.operators.eager import (
+    Eager,
+    Function,
+    Gradients,
+    Tensor,
+    fresh,
+    passed,
+    viewed,
+)
+
+_INDEX_BYTES = 8
+_MASK = {"cpu": None, "cuda": 1}
+
+
+def cast(eager: Eager, x: Tensor, itemsize: int) -> Tensor:
+    """``x.to(dtype)``: a copy, or the tensor itself where the width is that already."""
+    if x.itemsize == itemsize:
+        return eager.view(x)
+    out = eager.new(x.elements, itemsize)
+    eager.record(out, (x,))
+    return out
+
+
+def convolution(
+    eager: Eager, x: Tensor, weight: Tensor, bias: Tensor | None, elements: int
+) -> Tensor:
+    """Convolution, transposed or not: saves input and weight."""
+    out = eager.new(elements, x.itemsize)
+    inputs = (x, weight) if bias is None else (x, weight, bias)
+    eager.record(out, inputs, (x, weight))
+    return out
+
+
+def batch_norm(
+    eager: Eager, x: Tensor, affine: Sequence[Tensor], statistics: int, *, keep: bool = True
+) -> Tensor:
+    """``native_batch_norm``: saves input, weight, and two statistics as wide as the weight.
+
+    Args:
+        eager: The process.
+        x: The input.
+        affine: Weight and bias, or nothing.
+        statistics: Number of means: channels, or batch x channels for instance norm.
+        keep: Whether batch statistics are computed (not in evaluation with running ones).
+    """
+    out = eager.new(x.elements, x.itemsize)
+    if not keep:
+        eager.record(out, (x, *affine), (x, *affine[:1]))
+        return out
+    itemsize = affine[0].itemsize if affine else x.itemsize
+    mean = eager.new(statistics, itemsize)
+    deviation = eager.new(statistics, itemsize)
+    eager.record(out, (x, *affine), (x, *affine[:1], mean, deviation))
+    eager.drop(mean)
+    eager.drop(deviation)
+    return out
+
+
+def instance_norm(
+    eager: Eager, x: Tensor, affine: Sequence[Tensor], batch: int, channels: int
+) -> Tensor:
+    """Instance norm: weight and bias are repeated per sample, then batch norm on a view."""
+    repeated = [repeat(eager, tensor, batch) for tensor in affine]
+    flat = view(eager, x)
+    normed = batch_norm(eager, flat, repeated, batch * channels)
+    out = view(eager, normed)
+    for tensor in (*repeated, flat, normed):
+        eager.drop(tensor)
+    return out
+
+
+def repeat(eager: Eager, x: Tensor, times: int) -> Tensor:
+    """``x.repeat(times)``: copies even once; its backward sums, or passes where it is once."""
+    out = eager.new(x.elements * times, x.itemsize)
+    eager.record(out, (x,), (), fresh if times > 1 else passed)
+    return out
+
+
+def group_norm(
+    eager: Eager, x: Tensor, affine: Sequence[Tensor], statistics: int
+) -> Tensor:
+    """``native_group_norm``: saves input, weight, mean and reciprocal deviation per group."""
+    out = eager.new(x.elements, x.itemsize)
+    itemsize = affine[0].itemsize if affine else x.itemsize
+    mean = eager.new(statistics, itemsize)
+    deviation = eager.new(statistics, itemsize)
+    eager.record(out, (x, *affine), (x, *affine[:1], mean, deviation), _group_norm_backward)
+    eager.drop(mean)
+    eager.drop(deviation)
+    return out
+
+
+def _group_norm_backward(eager: Eager, function: Function, gradient: Tensor) -> Gradients:
+    """Works on a contiguous copy of a gradient that is a slice of another."""
+    if gradient.dense:
+        return fresh(eager, function, gradient)
+    copy = eager.new(gradient.elements, gradient.itemsize)
+    results = fresh(eager, function, copy)
+    eager.drop(copy)
+    return results
+
+
+def elementwise(eager: Eager, x: Tensor, saves: str, *, in_place: bool = False) -> Tensor:
+    """A function of each element that saves its ``input`` or its ``output``."""
+    out = eager.view(x) if in_place else eager.new(x.elements, x.itemsize)
+    eager.record(out, (x,), (x if saves == "input" and not in_place else out,))
+    return out
+
+
+def prelu(eager: Eager, x: Tensor, weight: Tensor) -> Tensor:
+    """PReLU: saves input and weight; its backward has a full-size slope gradient to sum."""
+    slopes = view(eager, weight)
+    out = eager.new(x.elements, x.itemsize)
+    eager.record(out, (x, slopes), (x, slopes), _broadcast_backward)
+    eager.drop(slopes)
+    return out
+
+
+def multiply(eager: Eager, x: Tensor, y: Tensor) -> Tensor:
+    """``x * y`` with broadcasting: saves each operand for the gradient of the other."""
+    out = eager.new(max(x.elements, y.elements), max(x.itemsize, y.itemsize))
+    saved = [a for a, b in ((x, y), (y, x)) if b.function is not None]
+    eager.record(out, (x, y), saved, _broadcast_backward)
+    return out
+
+
+def _broadcast_backward(eager: Eager, function: Function, gradient: Tensor) -> Gradients:
+    """Full-size gradients for all inputs first, then each summed or converted to its own form."""
+    width = max(gradient.itemsize, *(itemsize for _, itemsize in function.wants))
+    full = [
+        None if target is None else eager.new(gradient.elements, width)
+        for target in function.edges
+    ]
+    results: list[Tensor | None] = []
+    for tensor, (elements, itemsize) in zip(full, function.wants, strict=True):
+        if tensor is not None and tensor.elements != elements:
+            tensor = _replaced(eager, tensor, elements, width)
+        if tensor is not None and tensor.itemsize != itemsize:
+            tensor = _replaced(eager, tensor, elements, itemsize)
+        results.append(tensor)
+    return results
+
+
+def _replaced(eager: Eager, tensor: Tensor, elements: int, itemsize: int) -> Tensor:
+    out = eager.new(elements, itemsize)
+    eager.drop(tensor)
+    return out
+
+
+def add(eager: Eager, x: Tensor, y: Tensor) -> Tensor:
+    """``x + y`` of equal size: saves nothing, and hands its gradient to both."""
+    out = eager.new(x.elements, max(x.itemsize, y.itemsize))
+    eager.record(out, (x, y), (), passed)
+    return out
+
+
+def dropout(eager: Eager, x: Tensor, mask: int, *, device: str, fused: bool) -> Tensor:
+    """Dropout: a mask of ``mask`` elements, saved; as wide as the input, or bool where fused."""
+    noise = eager.new(mask, 1 if fused and device == "cuda" else x.itemsize)
+    out = eager.new(x.elements, x.itemsize)
+    eager.record(out, (x,), (noise,))
+    eager.drop(noise)
+    return out
+
+
+def max_pool(eager: Eager, x: Tensor, elements: int) -> Tensor:
+    """Max pooling: saves its input and an int64 index per output element."""
+    out = eager.new(elements, x.itemsize)
+    indices = eager.new(elements, _INDEX_BYTES)
+    eager.record(out, (x,), (x, indices))
+    eager.drop(indices)
+    return out
+
+
+def resample(eager: Eager, x: Tensor, elements: int, *, saves_input: bool = False) -> Tensor:
+    """Any map to another size (pooling, interpolation, padding): some save their input."""
+    out = eager.new(elements, x.itemsize)
+    eager.record(out, (x,), (x,) if saves_input else ())
+    return out
+
+
+def view(eager: Eager, x: Tensor) -> Tensor:
+    """``x.view(...)``: the same storage; backward copies a gradient that is a slice."""
+    out = eager.view(x)
+    eager.record(out, (x,), (), viewed)
+    return out
+
+
+def narrow(eager: Eager, x: Tensor, elements: int, *, dense: bool) -> Tensor:
+    """A slice: the same storage; backward writes into zeros of the full size."""
+    out = eager.view(x, elements, dense)
+    eager.record(out, (x,))
+    return out
+
+
+def concatenate(eager: Eager, tensors: Sequence[Tensor], *, batch: int) -> Tensor:
+    """``torch.cat`` along the channels: its gradients are slices that share one storage."""
+    itemsize = max(tensor.itemsize for tensor in tensors)
+    out = eager.new(sum(tensor.elements for tensor in tensors), itemsize)
+    eager.record(out, tensors, (), _sliced if batch > 1 else _sliced_dense)
+    return out
+
+
+def _sliced(eager: Eager, function: Function, gradient: Tensor) -> Gradients:
+    """Slices across samples: not contiguous."""
+    return _slices(eager, function, gradient, False)
+
+
+def _sliced_dense(eager: Eager, function: Function, gradient: Tensor) -> Gradients:
+    """Slices of a single sample: contiguous."""
+    return _slices(eager, function, gradient, True)
+
+
+def _slices(eager: Eager, function: Function, gradient: Tensor, dense: bool) -> Gradients:
+    return [
+        None if target is None else eager.view(gradient, elements, dense)
+        for target, (elements, _) in zip(function.edges, function.wants, strict=True)
+    ]

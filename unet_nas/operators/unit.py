@@ -1,0 +1,326 @@
+"""The convolution unit (convolution, norm, activation, dropout) and the parts it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field
+
+from unet_nas.operators import primitives as p
+from unet_nas.operators.builder import Builder, Path
+from unet_nas.operators.fields import (
+    Channels,
+    Flag,
+    Options,
+    PadModeName,
+    Positive,
+    Rate,
+    Shorthand,
+)
+
+Eps = Annotated[float, Field(strict=True, gt=0, le=1)]
+
+
+# --- norms ------------------------------------------------------------------------------
+
+
+class NoNorm(Options):
+    """No normalisation."""
+
+    type: Literal["none"] = "none"
+
+    def lower(self, b: Builder, x: int, name: str, path: Path) -> int:
+        return x
+
+
+class BatchNorm(Options):
+    """Batch normalisation over batch and positions (Ioffe and Szegedy 2015)."""
+
+    type: Literal["batch"] = "batch"
+    affine: Flag = Field(True, description="learn a scale and a shift per channel")
+    eps: Eps = Field(1e-5, description="added to the variance")
+
+    def lower(self, b: Builder, x: int, name: str, path: Path) -> int:
+        return b.add(name, p.BatchNorm(b.channels(x), self.eps, self.affine), x)
+
+
+class InstanceNorm(Options):
+    """Instance normalisation over the positions of each map (Ulyanov et al. 2016)."""
+
+    type: Literal["instance"] = "instance"
+    affine: Flag = Field(True, description="learn a scale and a shift per channel")
+    eps: Eps = Field(1e-5, description="added to the variance")
+
+    def lower(self, b: Builder, x: int, name: str, path: Path) -> int:
+        return b.add(name, p.InstanceNorm(b.channels(x), self.eps, self.affine), x)
+
+
+class GroupNorm(Options):
+    """Group normalisation over groups of channels and the positions (Wu and He 2018)."""
+
+    type: Literal["group"] = "group"
+    groups: Channels = Field(8, description="number of groups; must divide the channels")
+    affine: Flag = Field(True, description="learn a scale and a shift per channel")
+    eps: Eps = Field(1e-5, description="added to the variance")
+
+    def lower(self, b: Builder, x: int, name: str, path: Path) -> int:
+        channels = b.channels(x)
+        if channels % self.groups:
+            rule = f"must divide the {channels} channels normalised"
+            nearest = next(g for g in range(min(self.groups, channels), 0, -1) if channels % g == 0)
+            b.fault((*path, "groups"), rule, self.groups, f"use {nearest}")
+        return b.add(name, p.GroupNorm(self.groups, channels, self.eps, self.affine), x)
+
+
+class LayerNorm(Options):
+    """Layer normalisation over all channels and positions of a sample (Ba et al. 2016)."""
+
+    type: Literal["layer"] = "layer"
+    affine: Flag = Field(True, description="learn a scale and a shift per channel")
+    eps: Eps = Field(1e-5, description="added to the variance")
+
+    def lower(self, b: Builder, x: int, name: str, path: Path) -> int:
+        return b.add(name, p.GroupNorm(1, b.channels(x), self.eps, self.affine), x)
+
+
+AnyNorm = NoNorm | BatchNorm | InstanceNorm | GroupNorm | LayerNorm
+Norm = Annotated[AnyNorm, Field(discriminator="type"), Shorthand]
+
+
+# --- activations ------------------------------------------------------------------------
+
+
+class NoActivation(Options):
+    """The identity."""
+
+    type: Literal["none"] = "none"
+
+    def lower(self, b: Builder, x: int, name: str) -> int:
+        return x
+
+
+class ReLU(Options):
+    """max(0, x) (Nair and Hinton 2010)."""
+
+    type: Literal["relu"] = "relu"
+
+    def lower(self, b: Builder, x: int, name: str) -> int:
+        return b.add(name, p.Activation("ReLU"), x)
+
+
+class LeakyReLU(Options):
+    """x, or slope times x where x is negative (Maas et al. 2013)."""
+
+    type: Literal["leaky_relu"] = "leaky_relu"
+    slope: Annotated[float, Field(strict=True, gt=0, lt=1)] = Field(
+        0.01, description="slope for negative values"
+    )
+
+    def lower(self, b: Builder, x: int, name: str) -> int:
+        return b.add(name, p.Activation("LeakyReLU", self.slope), x)
+
+
+class ELU(Options):
+    """x, or alpha (exp(x) - 1) where x is negative (Clevert et al. 2016)."""
+
+    type: Literal["elu"] = "elu"
+    alpha: Positive = Field(1.0, description="value approached at minus infinity, negated")
+
+    def lower(self, b: Builder, x: int, name: str) -> int:
+        return b.add(name, p.Activation("ELU", self.alpha), x)
+
+
+class PReLU(Options):
+    """x, or a learnt slope times x where x is negative (He et al. 2015)."""
+
+    type: Literal["prelu"] = "prelu"
+    per_channel: Flag = Field(False, description="one slope per channel instead of one in all")
+    init: Annotated[float, Field(strict=True, ge=0, le=1)] = Field(
+        0.25, description="initial slope"
+    )
+
+    def lower(self, b: Builder, x: int, name: str) -> int:
+        slopes = b.channels(x) if self.per_channel else 1
+        return b.add(name, p.PReLU(slopes, self.init), x)
+
+
+class SiLU(Options):
+    """x sigmoid(x), also called swish (Elfwing et al. 2018)."""
+
+    type: Literal["silu"] = "silu"
+
+    def lower(self, b: Builder, x: int, name: str) -> int:
+        return b.add(name, p.Activation("SiLU"), x)
+
+
+class GELU(Options):
+    """x times the normal distribution function of x (Hendrycks and Gimpel 2016)."""
+
+    type: Literal["gelu"] = "gelu"
+
+    def lower(self, b: Builder, x: int, name: str) -> int:
+        return b.add(name, p.Activation("GELU"), x)
+
+
+class Mish(Options):
+    """x tanh(softplus(x)) (Misra 2019)."""
+
+    type: Literal["mish"] = "mish"
+
+    def lower(self, b: Builder, x: int, name: str) -> int:
+        return b.add(name, p.Activation("Mish"), x)
+
+
+AnyActivation = NoActivation | ReLU | LeakyReLU | ELU | PReLU | SiLU | GELU | Mish
+Activation = Annotated[AnyActivation, Field(discriminator="type"), Shorthand]
+
+
+class Inherit(Options):
+    """The norm or activation of the stage that the operator leads to."""
+
+    type: Literal["inherit"] = "inherit"
+
+
+NormOrInherit = Annotated[Inherit | AnyNorm, Field(discriminator="type"), Shorthand]
+ActivationOrInherit = Annotated[Inherit | AnyActivation, Field(discriminator="type"), Shorthand]
+
+
+# --- dropout ----------------------------------------------------------------------------
+
+
+class NoDropout(Options):
+    """No dropout."""
+
+    type: Literal["none"] = "none"
+
+
+class _Dropout(Options):
+    rate: Rate = Field(0.1, description="share that is dropped; 0 makes no dropout")
+    position: Literal["end", "after_conv", "after_norm", "before_conv"] = Field(
+        "end", description="where in each convolution unit it stands"
+    )
+
+
+class ElementDropout(_Dropout):
+    """Drops single elements (Srivastava et al. 2014)."""
+
+    type: Literal["element"] = "element"
+
+
+class ChannelDropout(_Dropout):
+    """Drops whole channels (Tompson et al. 2015)."""
+
+    type: Literal["channel"] = "channel"
+
+
+AnyDropout = NoDropout | ElementDropout | ChannelDropout
+Dropout = Annotated[AnyDropout, Field(discriminator="type"), Shorthand]
+
+Order = Literal[
+    "conv-norm-act",
+    "conv-act-norm",
+    "norm-act-conv",
+    "norm-conv-act",
+    "act-norm-conv",
+    "act-conv-norm",
+]
+
+
+# --- the unit ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How the convolution units of one stage look, with every field resolved.
+
+    ``path`` gives the path of a field in the file, for faults.
+    """
+
+    order: Order
+    norm: AnyNorm
+    activation: AnyActivation
+    dropout: AnyDropout
+    bias: bool
+    padding: str | int | tuple[int, ...]
+    padding_mode: PadModeName
+    path: Callable[[str], Path]
+
+    @property
+    def preactivated(self) -> bool:
+        """Norm or activation stand before the convolution."""
+        return not self.order.startswith("conv")
+
+
+def lower_dropout(b: Builder, x: int, style: Style, position: str) -> int:
+    """Adds the dropout if this is its position and its rate is not zero."""
+    dropout = style.dropout
+    if isinstance(dropout, NoDropout) or dropout.position != position or dropout.rate == 0:
+        return x
+    return b.add("dropout", p.Dropout(dropout.rate, isinstance(dropout, ChannelDropout)), x)
+
+
+def lower_unit(
+    b: Builder,
+    x: int,
+    style: Style,
+    conv: Callable[[int], int],
+    *,
+    norm: bool = True,
+    act: bool = True,
+    lead: bool = True,
+) -> int:
+    """Adds one convolution unit: the convolution with what stands before and after it.
+
+    Args:
+        b: the builder.
+        x: the node read.
+        style: order, norm, activation and dropout.
+        conv: adds the convolution itself and returns its node.
+        norm: False leaves the norm out.
+        act: False leaves the activation out.
+        lead: False leaves out all that stands before the convolution.
+
+    Returns:
+        The last node of the unit.
+    """
+    before = True
+    for word in style.order.split("-"):
+        if word == "conv":
+            x = lower_dropout(b, x, style, "before_conv")
+            x = conv(x)
+            x = lower_dropout(b, x, style, "after_conv")
+            before = False
+        elif before and not lead:
+            continue
+        elif word == "norm":
+            if norm:
+                x = style.norm.lower(b, x, "norm", style.path("norm"))
+            x = lower_dropout(b, x, style, "after_norm")
+        elif act:
+            x = style.activation.lower(b, x, "act")
+    return lower_dropout(b, x, style, "end")
+
+
+def lower_after(
+    b: Builder,
+    x: int,
+    style: Style,
+    norm: Inherit | AnyNorm,
+    activation: Inherit | AnyActivation,
+    path: Path,
+) -> int:
+    """Adds an operator's own norm and activation after its convolution."""
+    if isinstance(norm, Inherit):
+        x = style.norm.lower(b, x, "norm", style.path("norm"))
+    else:
+        x = norm.lower(b, x, "norm", (*path, "norm"))
+    own = style.activation if isinstance(activation, Inherit) else activation
+    return own.lower(b, x, "act")
+
+
+def members(union: object) -> tuple[type[Options], ...]:
+    """Returns the operators of a union such as ``Norm``; the union is the registry."""
+    inner = get_args(union)[0] if hasattr(union, "__metadata__") else union
+    return get_args(inner) or (inner,)

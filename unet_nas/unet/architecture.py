@@ -1,0 +1,284 @@
+"""The schema of the section ``architecture:``: one U-Net, described completely.
+
+Stage 0 is full resolution; every list is indexed by resolution, the decoder's too. The fields
+of :class:`StageOptions` hold for the whole network when written at the top (a list then has
+depth + 1 entries, the last for the bottleneck); ``encoder``, ``bottleneck`` and ``decoder``
+override them for their part (with lists of depth, 1 and depth entries).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from math import floor
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Discriminator, Field, Strict, Tag, model_validator
+from pydantic_core import PydanticCustomError
+
+from unet_nas.errors import Fault
+from unet_nas.operators.block import Block, Plain, SqueezeExcitation
+from unet_nas.operators.builder import Path
+from unet_nas.operators.downsample import Downsample, MaxPool
+from unet_nas.operators.fields import (
+    MAX_CHANNELS,
+    Channels,
+    CountOrZero,
+    Extent,
+    Flag,
+    Options,
+    Padding,
+    PadModeName,
+    PerStage,
+    Positive,
+    Stages,
+    width_of,
+)
+from unet_nas.operators.fusion import Alignment, Concat, Fusion, Strict as StrictAlignment
+from unet_nas.operators.head import ConvHead, Head, Stem
+from unet_nas.operators.unit import (
+    Activation,
+    BatchNorm,
+    Dropout,
+    NoDropout,
+    Norm,
+    Order,
+    ReLU,
+)
+from unet_nas.operators.upsample import TransposedConv, Upsample
+
+Part = Literal["encoder", "bottleneck", "decoder"]
+
+
+def _conv_features_kind(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return "list"
+    return "ratio" if isinstance(value, float) else "channels"
+
+
+#: widths of a stage's convolutions but the last: one number or ratio for all, or a list
+ConvFeatures = Annotated[
+    Annotated[Channels, Tag("channels")]
+    | Annotated[Positive, Tag("ratio")]
+    | Annotated[tuple[Channels, ...], Tag("list")],
+    Discriminator(_conv_features_kind),
+]
+
+
+class StageOptions(Options):
+    """What the convolutions of a stage look like; every field per stage or for all."""
+
+    block: PerStage[Block] = Field(Plain(), description="what a stage's convolutions form")
+    convs: PerStage[CountOrZero] = Field(
+        2, description="convolutions of kernel_size per stage; 0 passes the map through"
+    )
+    conv_features: PerStage[ConvFeatures | None] = Field(
+        None,
+        description="channels of a stage's convolutions but the last, as a number, a ratio of "
+        "the stage's features, or a list; null: the stage's features",
+    )
+    kernel_size: PerStage[Extent] = Field(3, description="size of the kernels, as 3 or 1x3x3")
+    dilation: PerStage[Extent] = Field(1, description="spacing of kernel elements")
+    groups: PerStage[Channels] = Field(1, description="groups of channels in convolutions")
+    padding: PerStage[Padding] = Field(
+        "same",
+        description="same (the output is ceil(n / stride); an even kernel pads one more at the "
+        "end), valid (none), or positions at both ends",
+    )
+    padding_mode: PerStage[PadModeName] = Field("zeros", description="what is padded")
+    norm: PerStage[Norm] = Field(BatchNorm(), description="normalisation")
+    activation: PerStage[Activation] = Field(ReLU(), description="activation")
+    order: PerStage[Order] = Field(
+        "conv-norm-act", description="order in each unit; norm-act-conv is pre-activation"
+    )
+    first_preactivation: PerStage[Flag] = Field(
+        True, description="false: nothing before a stage's first convolution"
+    )
+    dropout: PerStage[Dropout] = Field(NoDropout(), description="dropout in each unit")
+    bias: PerStage[Flag] = Field(True, description="the convolutions have a bias")
+    squeeze_excitation: PerStage[SqueezeExcitation | None] = Field(
+        None, description="channel attention at the end of a stage or residual unit"
+    )
+
+
+class DecoderOptions(StageOptions):
+    """Options of the decoder's stages, where they differ from the network's."""
+
+    features: tuple[Channels, ...] | None = Field(
+        None, description="channels per decoder stage; null: those of the encoder"
+    )
+
+
+class Architecture(StageOptions):
+    """One U-Net, described completely; see the fields for their defaults."""
+
+    spatial_dims: Annotated[int, Strict(), Field(ge=1, le=3)] = Field(
+        2, description="1 for signals, 2 for images, 3 for volumes"
+    )
+    in_channels: Channels = Field(1, description="channels of the input")
+    classes: Channels = Field(2, description="channels of the output")
+    depth: Annotated[int, Strict(), Field(ge=1, le=8)] = Field(
+        4, description="number of down-samplings"
+    )
+    width: Channels = Field(64, description="features of stage 0")
+    growth: Annotated[float, Field(gt=0, le=16)] = Field(
+        2.0,
+        description="features of stage i are width * growth^i, rounded half up (at least 1), "
+        "then cut at max_width",
+    )
+    max_width: Channels | None = Field(None, description="upper limit of the features")
+    features: tuple[Channels, ...] | None = Field(
+        None, description="features of every stage, in place of width, growth and max_width"
+    )
+    encoder: StageOptions = Field(StageOptions(), description="overrides for the encoder")
+    bottleneck: StageOptions = Field(StageOptions(), description="overrides for the bottleneck")
+    decoder: DecoderOptions = Field(DecoderOptions(), description="overrides for the decoder")
+    stem: Stem | None = Field(None, description="a convolution before the first stage")
+    down: PerStage[Downsample] = Field(MaxPool(), description="down-sampling below stage i")
+    up: PerStage[Upsample] = Field(TransposedConv(), description="up-sampling to stage i")
+    fusion: PerStage[Fusion] = Field(Concat(), description="how stage i takes in its skip")
+    align: PerStage[Alignment] = Field(
+        StrictAlignment(), description="what happens where the skip's size differs"
+    )
+    fuse: Literal["before_block", "after_block"] = Field(
+        "before_block", description="the skip joins before or after the decoder stage's block"
+    )
+    head: Head = Field(ConvHead(), description="from the last decoder stage to the classes")
+    deep_supervision: Annotated[int, Strict(), Field(ge=0, le=7)] = Field(
+        0, description="heads on decoder stages 1 to this, returned after the main output"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        faults = list(_shape_faults(self))
+        if not faults:
+            from unet_nas.unet.graph import lower_with_faults
+
+            faults = lower_with_faults(self)[1]
+        if faults:
+            summary = "; ".join(_sentence(fault) for fault in faults)
+            raise PydanticCustomError("faults", "{summary}", {"summary": summary, "faults": faults})
+        return self
+
+    def features_per_stage(self) -> tuple[int, ...]:
+        """Returns the features of stages 0 to depth (the bottleneck)."""
+        if self.features is not None:
+            return self.features
+        widths = [max(1, floor(self.width * self.growth**i + 0.5)) for i in range(self.depth + 1)]
+        limit = self.max_width
+        return tuple(widths if limit is None else [min(width, limit) for width in widths])
+
+    def decoder_features(self) -> tuple[int, ...]:
+        """Returns the features of decoder stages 0 to depth - 1."""
+        return self.decoder.features or self.features_per_stage()[: self.depth]
+
+    def digest(self) -> str:
+        """Returns a SHA-256 of the lowered graph: equal networks have equal digests."""
+        from unet_nas.unet.graph import lower
+
+        return lower(self).digest()
+
+
+def _sentence(fault: Fault) -> str:
+    place = ".".join(map(str, fault.path)) or "architecture"
+    fix = f" ({fault.fix})" if fault.fix else ""
+    return f"{place}: {fault.rule}, got {fault.got}{fix}"
+
+
+# --- values per stage -------------------------------------------------------------------
+
+
+def option(architecture: Architecture, part: Part, stage: int, field: str) -> Any:
+    """Returns a stage option: the part's own if it is written there, else the network's."""
+    section = getattr(architecture, part)
+    if field in section.model_fields_set:
+        value = getattr(section, field)
+        return value[stage if part != "bottleneck" else 0] if type(value) is Stages else value
+    value = getattr(architecture, field)
+    return value[stage] if type(value) is Stages else value
+
+
+def option_path(architecture: Architecture, part: Part, stage: int, field: str) -> Path:
+    """Returns where :func:`option` found its value."""
+    section = getattr(architecture, part)
+    own = field in section.model_fields_set
+    value = getattr(section if own else architecture, field)
+    path: Path = (part, field) if own else (field,)
+    if type(value) is not Stages:
+        return path
+    return (*path, 0 if own and part == "bottleneck" else stage)
+
+
+def per_stage(architecture: Architecture, field: str, stage: int) -> tuple[Any, Path]:
+    """Returns an operator field (down, up, fusion, align) at a stage, and its path."""
+    value = getattr(architecture, field)
+    return (value[stage], (field, stage)) if type(value) is Stages else (value, (field,))
+
+
+# --- rules between fields that need no graph ---------------------------------------------
+
+
+def _shape_faults(a: Architecture) -> Iterator[Fault]:
+    yield from _width_faults(a)
+    yield from _length_faults(a, (), a.depth + 1, StageOptions.model_fields, "depth + 1")
+    yield from _length_faults(a, (), a.depth, ("down", "up", "fusion", "align"), "depth")
+    parts = (("encoder", a.depth, "depth"), ("bottleneck", 1, "one"), ("decoder", a.depth, "depth"))
+    for part, count, rule in parts:
+        section = getattr(a, part)
+        yield from _length_faults(section, (part,), count, StageOptions.model_fields, rule)
+    if a.decoder.features is not None and len(a.decoder.features) != a.depth:
+        yield _length_fault(("decoder", "features"), a.depth, "depth", a.decoder.features)
+    if a.deep_supervision >= a.depth:
+        rule = f"must be below the depth {a.depth}: decoder stages 1 to {a.depth - 1} can have heads"
+        yield Fault(("deep_supervision",), rule, str(a.deep_supervision), f"use {a.depth - 1}")
+
+
+def _width_faults(a: Architecture) -> Iterator[Fault]:
+    if a.features is not None:
+        if len(a.features) != a.depth + 1:
+            yield _length_fault(("features",), a.depth + 1, "depth + 1", a.features)
+        both = sorted(a.model_fields_set & {"width", "growth", "max_width"})
+        for field in both:
+            rule = "must be left out where the list `features` is given"
+            yield Fault((field,), rule, str(getattr(a, field)), f"remove {field} or features")
+    elif max(a.features_per_stage()) > MAX_CHANNELS:
+        rule = f"must give at most {MAX_CHANNELS} features at every stage"
+        widest = max(a.features_per_stage())
+        field = "growth" if a.width <= MAX_CHANNELS else "width"
+        yield Fault((field,), rule, f"{widest} at stage {a.depth}", "set max_width")
+    if a.max_width is not None and a.features is None and a.max_width < a.width:
+        rule = f"must be at least the width {a.width}"
+        yield Fault(("max_width",), rule, str(a.max_width), f"use {a.width}")
+
+
+def _length_faults(
+    section: Options, prefix: Path, count: int, fields: Mapping[str, Any] | tuple[str, ...], rule: str
+) -> Iterator[Fault]:
+    for field in fields:
+        value = getattr(section, field)
+        if type(value) is Stages and len(value) != count:
+            yield _length_fault((*prefix, field), count, rule, value)
+
+
+def _length_fault(path: Path, count: int, rule: str, value: tuple[Any, ...]) -> Fault:
+    entries = "entry" if count == 1 else "entries"
+    length = f"{count} {entries}" if rule == "one" else f"{count} {entries} ({rule})"
+    fix = "a single value stands for all stages"
+    return Fault(path, f"must have {length}, one per stage, full resolution first", str(len(value)), fix)
+
+
+def conv_widths(
+    architecture: Architecture, part: Part, stage: int, features: int
+) -> tuple[tuple[int, ...], Fault | None]:
+    """Returns the output channels of each convolution of a stage, and a fault if they don't fit."""
+    convs = option(architecture, part, stage, "convs")
+    inner = option(architecture, part, stage, "conv_features")
+    if convs == 0:
+        return (), None
+    if not isinstance(inner, tuple):
+        width = width_of(inner, features, features)
+        return (width,) * (convs - 1) + (features,), None
+    if len(inner) == convs - 1:
+        return (*inner, features), None
+    rule = f"must have {convs - 1} entries, one for each of {convs} convolutions but the last"
+    path = option_path(architecture, part, stage, "conv_features")
+    return (features,) * convs, Fault(path, rule, str(len(inner)))

@@ -1,0 +1,157 @@
+"""Lowering: an architecture becomes a graph, once; everything else reads the graph."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from unet_nas.errors import Fault
+from unet_nas.operators.block import AnyBlock, Stage
+from unet_nas.operators.builder import Builder, Graph, Node
+from unet_nas.operators.fusion import Joint
+from unet_nas.operators.head import ConvHead
+from unet_nas.operators.primitives import Axes
+from unet_nas.operators.unit import Style
+from unet_nas.unet.architecture import conv_widths, option, option_path, per_stage
+
+if TYPE_CHECKING:
+    from unet_nas.unet.architecture import Architecture, Part
+
+__all__ = ["Graph", "Node", "lower", "lower_with_faults"]
+
+
+def lower(architecture: Architecture) -> Graph:
+    """Returns the graph of an architecture: topology and channels, no sizes.
+
+    Modules are named ``stem``, ``encoder.stages.I``, ``encoder.downs.I`` (from stage I down),
+    ``bottleneck``, ``decoder.ups.I`` (up to stage I), ``decoder.fusions.I``,
+    ``decoder.stages.I``, ``head`` and ``deep_heads.I``.
+
+    >>> from unet_nas.unet.architecture import Architecture
+    >>> graph = lower(Architecture(depth=4, norm="none", padding="valid"))
+    >>> graph.parameters()
+    31030658
+    """
+    return lower_with_faults(architecture)[0]
+
+
+def lower_with_faults(architecture: Architecture) -> tuple[Graph, list[Fault]]:
+    """Returns the graph, and the faults of fields that do not fit the channels they meet."""
+    lowering = _Lowering(architecture)
+    outputs = lowering.run()
+    b = lowering.b
+    faults = list({(fault.path, fault.rule): fault for fault in b.faults}.values())
+    return b.finish(outputs), faults
+
+
+class _Lowering:
+    """One walk along the U: encoder, bottleneck, decoder, heads."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        self.a = architecture
+        self.b = Builder(architecture.spatial_dims, architecture.in_channels)
+        self.features = architecture.features_per_stage()
+        self.decoder_features = architecture.decoder_features()
+
+    def run(self) -> tuple[int, ...]:
+        """Adds all nodes; returns the outputs, full resolution first."""
+        a, b = self.a, self.b
+        x = 0
+        style = self._style("encoder", 0)
+        if a.stem is not None:
+            with b.scope("stem"):
+                x = a.stem.lower(b, x, style, self.features[0], ("stem",))
+        x, skips, factors = self._encode(x)
+        maps, deep = self._decode(x, skips, factors)
+        styles = [self._style("decoder", i) for i in range(a.depth)]
+        with b.scope("head"):
+            main = a.head.combine(b, maps, styles, a.classes, ("head",))
+        return (main, *deep)
+
+    def _encode(self, x: int) -> tuple[int, list[int], list[Axes]]:
+        a, b, depth = self.a, self.b, self.a.depth
+        skips, factors = [], []
+        stride: Axes = (1,) * b.dims
+        for i in range(depth):
+            with b.scope(f"encoder.stages.{i}"):
+                x = self._stage(x, "encoder", i, self.features[i], stride)
+            skips.append(x)
+            down, path = per_stage(a, "down", i)
+            with b.scope(f"encoder.downs.{i}"):
+                style = self._style(*self._below(i))
+                x = down.lower(b, x, style, path)
+            factors.append(down.strides(b, path))
+            stride = down.block_stride(b, path)
+        with b.scope("bottleneck"):
+            x = self._stage(x, "bottleneck", depth, self.features[depth], stride)
+        return x, skips, factors
+
+    def _below(self, stage: int) -> tuple[Part, int]:
+        last = stage + 1 == self.a.depth
+        return ("bottleneck" if last else "encoder"), stage + 1
+
+    def _decode(
+        self, x: int, skips: list[int], factors: list[Axes]
+    ) -> tuple[list[int], list[int]]:
+        a, b = self.a, self.b
+        maps, deep = [], []
+        deep_head = a.head if isinstance(a.head, ConvHead) else ConvHead()
+        for i in reversed(range(a.depth)):
+            features, style, below = self.decoder_features[i], self._style("decoder", i), x
+            up, path = per_stage(a, "up", i)
+            with b.scope(f"decoder.ups.{i}"):
+                x = up.lower(b, x, style, factors[i], features, path)
+            if a.fuse == "before_block":
+                x = self._fuse(i, skips[i], x, below, factors[i], style)
+            with b.scope(f"decoder.stages.{i}"):
+                x = self._stage(x, "decoder", i, features, (1,) * b.dims)
+            if a.fuse == "after_block":
+                x = self._fuse(i, skips[i], x, below, factors[i], style)
+            maps.insert(0, x)
+            if 1 <= i <= a.deep_supervision:
+                with b.scope(f"deep_heads.{i}"):
+                    deep.insert(0, deep_head.lower(b, x, style, a.classes, ("head",)))
+        return maps, deep
+
+    def _fuse(self, i: int, skip: int, x: int, below: int, factor: Axes, style: Style) -> int:
+        fusion, path = per_stage(self.a, "fusion", i)
+        align, _ = per_stage(self.a, "align", i)
+        with self.b.scope(f"decoder.fusions.{i}"):
+            joint = Joint(skip, x, below, factor, align, style, path)
+            return fusion.lower(self.b, joint)  # type: ignore[no-any-return]
+
+    def _style(self, part: Part, stage: int) -> Style:
+        get = partial(option, self.a, part, stage)
+        return Style(
+            order=get("order"),
+            norm=get("norm"),
+            activation=get("activation"),
+            dropout=get("dropout"),
+            bias=get("bias"),
+            padding=get("padding"),
+            padding_mode=get("padding_mode"),
+            path=partial(option_path, self.a, part, stage),
+        )
+
+    def _stage(self, x: int, part: Part, i: int, features: int, stride: Axes) -> int:
+        a, b = self.a, self.b
+        widths, fault = conv_widths(a, part, i, features)
+        if fault is not None:
+            b.faults.append(fault)
+        get, path = partial(option, a, part, i), partial(option_path, a, part, i)
+        if not widths:
+            if any(s != 1 for s in stride):
+                rule = "must be at least 1 where the stage's first convolution carries the stride"
+                b.fault(path("convs"), rule, 0, "use 1, or another down-sampling")
+            return x
+        stage = Stage(
+            style=self._style(part, i),
+            widths=widths,
+            kernel=b.axes(get("kernel_size"), path("kernel_size")),
+            dilation=b.axes(get("dilation"), path("dilation")),
+            groups=get("groups"),
+            lead=get("first_preactivation"),
+            squeeze=get("squeeze_excitation"),
+        )
+        block: AnyBlock = get("block")
+        return block.lower(b, x, stage, stride)

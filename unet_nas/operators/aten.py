@@ -228,3 +228,53 @@ def _slices(eager: Eager, function: Function, gradient: Tensor, dense: bool) -> 
         None if target is None else eager.view(gradient, elements, dense)
         for target, (elements, _) in zip(function.edges, function.wants, strict=True)
     ]
+
+
+# --- small operators of the losses -----------------------------------------------------------
+
+_SCALAR_BYTES = 8
+
+
+def nll_loss(eager: Eager, log_probabilities: Tensor, target: Tensor) -> Tensor:
+    """``F.nll_loss``: saves its inputs and the total weight; its backward is full size."""
+    out = eager.new(1, log_probabilities.itemsize)
+    total_weight = eager.new(1, log_probabilities.itemsize)
+    eager.record(out, (log_probabilities,), (log_probabilities, target, total_weight))
+    eager.drop(total_weight)
+    return out
+
+
+def total(eager: Eager, x: Tensor, elements: int) -> Tensor:
+    """``x.sum(axes)``: its gradient is an expanded view."""
+    out = eager.new(elements, x.itemsize)
+    eager.record(out, (x,), (), _expanded)
+    return out
+
+
+def _expanded(eager: Eager, function: Function, gradient: Tensor) -> Gradients:
+    return [eager.view(gradient, function.wants[0][0], False)]
+
+
+def times_number(eager: Eager, x: Tensor, *, saves: bool = True) -> Tensor:
+    """``number * x``: the number is a tensor of eight bytes, saved for backward."""
+    number = eager.new(1, _SCALAR_BYTES)
+    out = eager.new(x.elements, x.itemsize)
+    eager.record(out, (x,), (number,) if saves else ())
+    eager.drop(number)
+    return out
+
+
+def plus_number(eager: Eager, x: Tensor) -> Tensor:
+    """``x + number``."""
+    number = eager.new(1, _SCALAR_BYTES)
+    out = eager.new(x.elements, x.itemsize)
+    eager.record(out, (x,), (), passed)
+    eager.drop(number)
+    return out
+
+
+def divide(eager: Eager, x: Tensor, y: Tensor) -> Tensor:
+    """``x / y`` of equal size: saves both."""
+    out = eager.new(x.elements, x.itemsize)
+    eager.record(out, (x, y), (x, y))
+    return out

@@ -192,10 +192,12 @@ def _dropout(eager: Eager, mode: Mode, site: Site, inputs: Sequence[Tensor]) -> 
 
 
 def _max_pool(eager: Eager, mode: Mode, site: Site, inputs: Sequence[Tensor]) -> Tensor:
-    x = inputs[0]
-    if len(site.size) == 1 and x.function is None:
-        return aten.resample(eager, x, site.elements)
-    return aten.max_pool(eager, x, site.elements)
+    if len(site.size) == 1 and inputs[0].function is None:
+        return aten.resample(eager, inputs[0], site.elements)
+    x = _full(eager, mode, inputs[0], mode.device == "cpu" and len(site.size) == 3)
+    out = aten.max_pool(eager, x, site.elements)
+    eager.drop(x)
+    return out
 
 
 def _avg_pool(eager: Eager, mode: Mode, site: Site, inputs: Sequence[Tensor]) -> Tensor:
@@ -232,9 +234,9 @@ def _rearrange(eager: Eager, mode: Mode, site: Site, inputs: Sequence[Tensor]) -
 def _pad(eager: Eager, mode: Mode, site: Site, inputs: Sequence[Tensor]) -> Tensor:
     primitive = site.primitive
     assert isinstance(primitive, p.Pad | p.PadTo)
-    replicate = primitive.mode == "replicate" and len(site.size) == 3
-    x = _full(eager, mode, inputs[0], mode.device == "cpu" and replicate)
     saves = primitive.mode in ("reflect", "replicate")
+    full = primitive.mode == "replicate" or (primitive.mode == "reflect" and len(site.size) < 3)
+    x = _full(eager, mode, inputs[0], mode.device == "cpu" and full)
     out = aten.resample(eager, x, site.elements, saves_input=saves)
     eager.drop(x)
     return out

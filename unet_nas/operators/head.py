@@ -93,7 +93,7 @@ class MultiScaleHead(Options):
         self, b: Builder, maps: Sequence[int], styles: Sequence[Style], classes: int, path: Path
     ) -> int:
         """Returns the logits from the decoder maps, full resolution first."""
-        ones = (1,) * b.dims
+        ones = b.ones
         scales: list[int] = []
         for i, x in enumerate(maps):
             with b.scope(f"scales.{i}"):

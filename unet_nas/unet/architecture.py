@@ -8,7 +8,7 @@ override them for their part (with lists of depth, 1 and depth entries).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from math import floor
 from typing import Annotated, Any, Literal, Self
 
@@ -100,6 +100,9 @@ class StageOptions(Options):
     )
 
 
+STAGE_FIELDS = tuple(StageOptions.model_fields)
+
+
 class DecoderOptions(StageOptions):
     """Options of the decoder's stages, where they differ from the network's."""
 
@@ -187,18 +190,21 @@ def _sentence(fault: Fault) -> str:
 # --- values per stage -------------------------------------------------------------------
 
 
-def option(architecture: Architecture, part: Part, stage: int, field: str) -> Any:
-    """Returns a stage option: the part's own if it is written there, else the network's."""
+def stage_options(architecture: Architecture, part: Part, stage: int) -> dict[str, Any]:
+    """Returns every stage option by name: the part's own where written, else the network's."""
     section = getattr(architecture, part)
-    if field in section.model_fields_set:
-        value = getattr(section, field)
-        return value[stage if part != "bottleneck" else 0] if type(value) is Stages else value
-    value = getattr(architecture, field)
-    return value[stage] if type(value) is Stages else value
+    own = section.model_fields_set
+    values = {}
+    for field in STAGE_FIELDS:
+        value = getattr(section if field in own else architecture, field)
+        if type(value) is Stages:
+            value = value[0 if part == "bottleneck" and field in own else stage]
+        values[field] = value
+    return values
 
 
 def option_path(architecture: Architecture, part: Part, stage: int, field: str) -> Path:
-    """Returns where :func:`option` found its value."""
+    """Returns the path of the value that :func:`stage_options` returns for ``field``."""
     section = getattr(architecture, part)
     own = field in section.model_fields_set
     value = getattr(section if own else architecture, field)
@@ -219,12 +225,12 @@ def per_stage(architecture: Architecture, field: str, stage: int) -> tuple[Any, 
 
 def _shape_faults(a: Architecture) -> Iterator[Fault]:
     yield from _width_faults(a)
-    yield from _length_faults(a, (), a.depth + 1, StageOptions.model_fields, "depth + 1")
+    yield from _length_faults(a, (), a.depth + 1, STAGE_FIELDS, "depth + 1")
     yield from _length_faults(a, (), a.depth, ("down", "up", "fusion", "align"), "depth")
     parts = (("encoder", a.depth, "depth"), ("bottleneck", 1, "one"), ("decoder", a.depth, "depth"))
     for part, count, rule in parts:
         section = getattr(a, part)
-        yield from _length_faults(section, (part,), count, StageOptions.model_fields, rule)
+        yield from _length_faults(section, (part,), count, STAGE_FIELDS, rule)
     if a.decoder.features is not None and len(a.decoder.features) != a.depth:
         yield _length_fault(("decoder", "features"), a.depth, "depth", a.decoder.features)
     if a.deep_supervision >= a.depth:
@@ -251,7 +257,7 @@ def _width_faults(a: Architecture) -> Iterator[Fault]:
 
 
 def _length_faults(
-    section: Options, prefix: Path, count: int, fields: Mapping[str, Any] | tuple[str, ...], rule: str
+    section: Options, prefix: Path, count: int, fields: tuple[str, ...], rule: str
 ) -> Iterator[Fault]:
     for field in fields:
         value = getattr(section, field)
@@ -267,18 +273,15 @@ def _length_fault(path: Path, count: int, rule: str, value: tuple[Any, ...]) -> 
 
 
 def conv_widths(
-    architecture: Architecture, part: Part, stage: int, features: int
-) -> tuple[tuple[int, ...], Fault | None]:
-    """Returns the output channels of each convolution of a stage, and a fault if they don't fit."""
-    convs = option(architecture, part, stage, "convs")
-    inner = option(architecture, part, stage, "conv_features")
+    convs: int, inner: int | float | tuple[int, ...] | None, features: int
+) -> tuple[int, ...] | None:
+    """Returns the output channels of each convolution of a stage; None where a list misfits.
+
+    >>> conv_widths(2, 0.5, 64), conv_widths(3, (48, 48), 64), conv_widths(2, None, 64)
+    ((32, 64), (48, 48, 64), (64, 64))
+    """
     if convs == 0:
-        return (), None
+        return ()
     if not isinstance(inner, tuple):
-        width = width_of(inner, features, features)
-        return (width,) * (convs - 1) + (features,), None
-    if len(inner) == convs - 1:
-        return (*inner, features), None
-    rule = f"must have {convs - 1} entries, one for each of {convs} convolutions but the last"
-    path = option_path(architecture, part, stage, "conv_features")
-    return (features,) * convs, Fault(path, rule, str(len(inner)))
+        return (width_of(inner, features, features),) * (convs - 1) + (features,)
+    return (*inner, features) if len(inner) == convs - 1 else None

@@ -116,8 +116,8 @@ class Builder:
     def add(self, name: str, primitive: Primitive, *inputs: int, init: str | None = None) -> int:
         """Appends a node and returns its index."""
         nodes = self.nodes
-        if len(inputs) == 1:
-            channels = primitive.out_channels((nodes[inputs[0]].channels,))
+        if primitive.keeps_size and inputs:
+            channels = nodes[inputs[0]].channels
         else:
             channels = primitive.out_channels([nodes[i].channels for i in inputs])
         nodes.append(Node(self.prefix + name, primitive, inputs, channels, init))
@@ -181,6 +181,8 @@ class Builder:
         if padding != "same":
             assert isinstance(padding, tuple)
             return padding, padding
+        if dilation is self.ones:
+            return tuple([(k - 1) // 2 for k in kernel]), tuple([k // 2 for k in kernel])
         total = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
         return tuple([t // 2 for t in total]), tuple([t - t // 2 for t in total])
 

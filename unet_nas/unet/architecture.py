@@ -47,6 +47,7 @@ from unet_nas.operators.unit import (
 from unet_nas.operators.upsample import TransposedConv, Upsample
 
 Part = Literal["encoder", "bottleneck", "decoder"]
+PARTS: tuple[Part, ...] = ("encoder", "bottleneck", "decoder")
 
 
 def _conv_features_kind(value: Any) -> str:
@@ -201,6 +202,12 @@ def stage_options(architecture: Architecture, part: Part, stage: int) -> dict[st
             value = value[0 if part == "bottleneck" and field in own else stage]
         values[field] = value
     return values
+
+
+def varies(architecture: Architecture, part: Part) -> bool:
+    """Tells whether any stage option of a part is a list, so that its stages can differ."""
+    sections = (architecture, getattr(architecture, part))
+    return any(type(s.__dict__[field]) is Stages for s in sections for field in STAGE_FIELDS)
 
 
 def option_path(architecture: Architecture, part: Part, stage: int, field: str) -> Path:

@@ -12,7 +12,7 @@ from unet_nas.operators.fusion import Joint
 from unet_nas.operators.head import ConvHead
 from unet_nas.operators.primitives import Axes
 from unet_nas.operators.unit import Style
-from unet_nas.unet.architecture import conv_widths, option_path, per_stage, stage_options
+from unet_nas.unet.architecture import PARTS, conv_widths, option_path, per_stage, stage_options, varies
 
 if TYPE_CHECKING:
     from unet_nas.unet.architecture import Architecture, Part
@@ -52,6 +52,7 @@ class _Lowering:
         self.b = Builder(architecture.spatial_dims, architecture.in_channels)
         self.features = architecture.features_per_stage()
         self.decoder_features = architecture.decoder_features()
+        self._varies = {part: varies(architecture, part) for part in PARTS}
         self._styles: dict[tuple[Part, int], Style] = {}
         self._resolved: dict[tuple[Part, int], dict[str, Any]] = {}
 
@@ -123,15 +124,17 @@ class _Lowering:
             return fusion.lower(self.b, joint)  # type: ignore[no-any-return]
 
     def _options(self, part: Part, stage: int) -> dict[str, Any]:
-        key = (part, stage)
+        # most parts have no list at all: their stages share options and style
+        key = (part, stage if self._varies[part] else -1)
         if key not in self._resolved:
             self._resolved[key] = stage_options(self.a, part, stage)
         return self._resolved[key]
 
     def _style(self, part: Part, stage: int) -> Style:
-        if (part, stage) not in self._styles:
-            self._styles[part, stage] = self._new_style(part, stage)
-        return self._styles[part, stage]
+        key = (part, stage if self._varies[part] else -1)
+        if key not in self._styles:
+            self._styles[key] = self._new_style(part, stage)
+        return self._styles[key]
 
     def _new_style(self, part: Part, stage: int) -> Style:
         get = self._options(part, stage)

@@ -171,7 +171,9 @@ def _scaled(value: float, units: tuple[str, ...], *, base: int, gap: str) -> str
     return f"{digits}{gap}{units[index]}"
 
 
-def _parse(value: str | float, *, what: str, example: str, units: Mapping[str, Fraction]) -> Fraction:
+def _parse(
+    value: str | float, *, what: str, example: str, units: Mapping[str, Fraction]
+) -> Fraction:
     """Read a number with a unit as an exact fraction of the base unit."""
     # Booleans are integers to Python, but `memory: true` is a mistake. Not-a-number fails `>= 0`.
     if not isinstance(value, str):

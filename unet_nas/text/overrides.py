@@ -118,7 +118,7 @@ def _check_step(node: Any, path: Path, part: str | int) -> None:
         fix = f"name an entry, such as {format_path((*path, 0))}"
         raise _refusal(path, f"has no {step}: it is a list", fix=fix)
     elif part >= len(node):
-        entries = f"its {len(node)} entries count from 0" if node else "it is empty"
+        entries = f"its last entry is [{len(node) - 1}]" if node else "it is empty"
         raise _refusal(path, f"has no {step}: {entries}")
 
 

@@ -136,7 +136,8 @@ def _sentence(error: ErrorDetails, spot: Spot, value: Any) -> tuple[Path, str, s
         return spot.path, rule, _with_kind(value), _type_fix(kind, value)
     if kind in _BOUNDS:
         name, rule = _BOUNDS[kind]
-        return spot.path, rule.format(shown(context[name])), shown(value), None
+        # The bound of a float field is a float: "< 1.0" for what was declared as `lt=1`.
+        return spot.path, rule.format(f"{context[name]:.12g}"), shown(value), None
     if kind in _LENGTHS:
         return (spot.path, *_length(kind, context, value), None)
     if kind in ("literal_error", "enum"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from unet_nas.errors import Fault
+from unet_nas.errors import Fault, Path
 from unet_nas.operators.primitives import (
     Axes,
     Conv,
@@ -18,8 +18,6 @@ from unet_nas.operators.primitives import (
     PadMode,
     Primitive,
 )
-
-Path = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +123,8 @@ class Builder:
 
     def fault(self, path: Path, rule: str, got: object, fix: str | None = None) -> None:
         """Records that the field at ``path`` breaks a rule."""
-        self.faults.append(Fault(path, rule, str(got), fix))
+        # it was met on the way through the whole network, so it reads all of the architecture
+        self.faults.append(Fault(path, rule, str(got), fix, reads=((),)))
 
     def axes(self, value: int | tuple[int, ...], path: Path) -> Axes:
         """Returns one number per spatial axis from a scalar or a per-axis value."""

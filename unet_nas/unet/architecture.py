@@ -15,9 +15,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Discriminator, Field, Strict, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from unet_nas.errors import Fault
+from unet_nas.errors import Fault, Path
 from unet_nas.operators.block import Block, Plain, SqueezeExcitation
-from unet_nas.operators.builder import Path
 from unet_nas.operators.downsample import Downsample, MaxPool
 from unet_nas.operators.fields import (
     MAX_CHANNELS,
@@ -242,7 +241,8 @@ def _shape_faults(a: Architecture) -> Iterator[Fault]:
         yield _length_fault(("decoder", "features"), a.depth, "depth", a.decoder.features)
     if a.deep_supervision >= a.depth:
         rule = f"must be below the depth {a.depth}: decoder stages 1 to {a.depth - 1} can have heads"
-        yield Fault(("deep_supervision",), rule, str(a.deep_supervision), f"use {a.depth - 1}")
+        fix, reads = f"use {a.depth - 1}", (("depth",),)
+        yield Fault(("deep_supervision",), rule, str(a.deep_supervision), fix, reads)
 
 
 def _width_faults(a: Architecture) -> Iterator[Fault]:
@@ -256,11 +256,12 @@ def _width_faults(a: Architecture) -> Iterator[Fault]:
     elif max(a.features_per_stage()) > MAX_CHANNELS:
         rule = f"must give at most {MAX_CHANNELS} features at every stage"
         widest = max(a.features_per_stage())
-        field = "growth" if a.width <= MAX_CHANNELS else "width"
-        yield Fault((field,), rule, f"{widest} at stage {a.depth}", "set max_width")
+        field = "growth"
+        reads: tuple[Path, ...] = (("width",), ("growth",), ("depth",), ("max_width",))
+        yield Fault((field,), rule, f"{widest} at stage {a.depth}", "set max_width", reads)
     if a.max_width is not None and a.features is None and a.max_width < a.width:
         rule = f"must be at least the width {a.width}"
-        yield Fault(("max_width",), rule, str(a.max_width), f"use {a.width}")
+        yield Fault(("max_width",), rule, str(a.max_width), f"use {a.width}", (("width",),))
 
 
 def _length_faults(
@@ -275,8 +276,9 @@ def _length_faults(
 def _length_fault(path: Path, count: int, rule: str, value: tuple[Any, ...]) -> Fault:
     entries = "entry" if count == 1 else "entries"
     length = f"{count} {entries}" if rule == "one" else f"{count} {entries} ({rule})"
-    fix = "a single value stands for all stages"
-    return Fault(path, f"must have {length}, one per stage, full resolution first", str(len(value)), fix)
+    rule = f"must have {length}, one per stage, full resolution first"
+    fix = "a single value stands for all stages" if path[-1] != "features" else None
+    return Fault(path, rule, str(len(value)), fix, reads=(("depth",),))
 
 
 def conv_widths(

@@ -30,7 +30,7 @@ class SqueezeExcitation(Options):
 
     def lower(self, b: Builder, x: int, style: Style) -> int:
         """Adds the gate on ``x``: ``2 C (C // reduction)`` weights and both biases."""
-        channels, ones = b.channels(x), (1,) * b.dims
+        channels, ones = b.channels(x), b.ones
         with b.scope("squeeze"):
             s = b.add("pool", p.GlobalAvgPool(), x)
             s = b.conv("reduce", s, max(1, channels // self.reduction), kernel=ones)
@@ -52,6 +52,7 @@ class Stage:
     style: Style
     widths: tuple[int, ...]
     kernel: Axes
+    padding: str | Axes
     dilation: Axes
     groups: int
     lead: bool
@@ -66,7 +67,7 @@ class Stage:
             features,
             kernel=self.kernel,
             stride=stride,
-            padding=self.padding(b),
+            padding=self.padding,
             mode=style.padding_mode,
             dilation=self.dilation,
             groups=self.groups,
@@ -83,23 +84,18 @@ class Stage:
             b.channels(x),
             kernel=self.kernel,
             stride=stride,
-            padding=self.padding(b),
+            padding=self.padding,
             mode=style.padding_mode,
             dilation=self.dilation,
             groups=b.channels(x),
             bias=style.bias,
         )
 
-    def padding(self, b: Builder) -> str | Axes:
-        """Returns the padding with one number per axis."""
-        padding = self.style.padding
-        return padding if isinstance(padding, str) else b.axes(padding, self.style.path("padding"))
-
     def border(self, b: Builder) -> Axes:
         """Returns the positions that one convolution takes from each axis (or adds, if < 0)."""
-        padding = self.padding(b)
+        padding = self.padding
         if padding == "same":
-            return (0,) * b.dims
+            return b.zeros
         taken = tuple(d * (k - 1) for d, k in zip(self.dilation, self.kernel, strict=True))
         if isinstance(padding, str):
             return taken
@@ -136,7 +132,7 @@ class Plain(Options):
         for i, features in enumerate(stage.widths):
             with b.scope(f"convs.{i}"):
                 x = _plain_unit(b, x, stage, features, stride, lead=stage.lead or i > 0)
-            stride = (1,) * b.dims
+            stride = b.ones
         return stage.squeezed(b, x)
 
 
@@ -181,7 +177,7 @@ class Residual(Options):
             with b.scope(f"units.{i // self.unit}"):
                 widths = stage.widths[i : i + self.unit]
                 x = self._unit(b, x, stage, widths, stride, lead=stage.lead or i > 0)
-            stride = (1,) * b.dims
+            stride = b.ones
         return x
 
     def _unit(
@@ -193,7 +189,7 @@ class Residual(Options):
             where = "before_add" if style.preactivated else "after_add"
         shortcut = self._shortcut(b, x, stage, widths[-1], stride)
         if self.project_first:
-            x, stride = shortcut, (1,) * b.dims
+            x, stride = shortcut, b.ones
         for i, features in enumerate(widths):
             last = i == len(widths) - 1
             with b.scope(f"convs.{i}"):
@@ -202,7 +198,7 @@ class Residual(Options):
                     norm=not (last and where == "none"),
                     act=not (last and where != "before_add"),
                 )
-            stride = (1,) * b.dims
+            stride = b.ones
         x = stage.add_shortcut(b, stage.squeezed(b, x), shortcut)
         return style.activation.lower(b, x, "act") if where == "after_add" else x
 
@@ -219,15 +215,15 @@ class Residual(Options):
         style = stage.style
         with b.scope("shortcut"):
             if self.strided_shortcut == "average_pool" and any(s != 1 for s in stride):
-                zeros = (0,) * b.dims
+                zeros = b.zeros
                 x = b.add("pool", p.AvgPool(stride, stride, zeros, False, True), x)
-                stride = (1,) * b.dims
+                stride = b.ones
             if b.channels(x) == features and all(s == 1 for s in stride):
                 return x
             kernel = b.axes(self.projection_kernel, (*style.path("block"), "projection_kernel"))
             bias = style.bias if self.projection_bias is None else self.projection_bias
             x = b.conv("conv", x, features, kernel=kernel, stride=stride, bias=bias)
-            return style.norm.lower(b, x, "norm", style.path("norm")) if self.projection_norm else x
+            return style.norm.lower(b, x, "norm", style.path) if self.projection_norm else x
 
 
 class DepthwiseSeparable(Options):
@@ -244,7 +240,7 @@ class DepthwiseSeparable(Options):
         for i, features in enumerate(stage.widths):
             with b.scope(f"convs.{i}"):
                 x = self._unit(b, x, stage, features, stride, lead=stage.lead or i > 0)
-            stride = (1,) * b.dims
+            stride = b.ones
         return stage.squeezed(b, x)
 
     def _unit(
@@ -255,9 +251,9 @@ class DepthwiseSeparable(Options):
         def separable(y: int) -> int:
             y = stage.depthwise(b, y, stride)
             if self.between:
-                y = style.norm.lower(b, y, "depthwise_norm", style.path("norm"))
+                y = style.norm.lower(b, y, "depthwise_norm", style.path)
                 y = style.activation.lower(b, y, "depthwise_act")
-            return b.conv("pointwise", y, features, kernel=(1,) * b.dims, bias=style.bias)
+            return b.conv("pointwise", y, features, kernel=b.ones, bias=style.bias)
 
         return lower_unit(b, x, style, separable, lead=lead)
 
@@ -279,13 +275,13 @@ class InvertedBottleneck(Options):
         for i, features in enumerate(stage.widths):
             with b.scope(f"units.{i}"):
                 x = self._unit(b, x, stage, features, stride, lead=stage.lead or i > 0)
-            stride = (1,) * b.dims
+            stride = b.ones
         return x
 
     def _unit(
         self, b: Builder, x: int, stage: Stage, features: int, stride: Axes, *, lead: bool
     ) -> int:
-        style, shortcut, ones = stage.style, x, (1,) * b.dims
+        style, shortcut, ones = stage.style, x, b.ones
         hidden = width_of(self.expansion, b.channels(x), 1)
         if hidden != b.channels(x):
             with b.scope("expand"):

@@ -7,11 +7,9 @@ reads only nodes before it. It holds channels and edges and no sizes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
-from unet_nas.errors import Fault
+from unet_nas.errors import Fault, Path
 from unet_nas.operators.primitives import (
     Axes,
     Conv,
@@ -20,8 +18,6 @@ from unet_nas.operators.primitives import (
     PadMode,
     Primitive,
 )
-
-Path = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +72,21 @@ class Graph:
         return hashlib.sha256("\n".join(content).encode()).hexdigest()
 
 
+class _Scope:
+    """A prefix of names, for as long as the context lasts."""
+
+    __slots__ = ("_builder", "_name", "_outer")
+
+    def __init__(self, builder: Builder, name: str) -> None:
+        self._builder, self._name, self._outer = builder, name, builder.prefix
+
+    def __enter__(self) -> None:
+        self._builder.prefix = f"{self._outer}{self._name}."
+
+    def __exit__(self, *exc: object) -> None:
+        self._builder.prefix = self._outer
+
+
 class Builder:
     """Appends nodes to a graph, keeps the current name, and collects faults.
 
@@ -88,17 +99,13 @@ class Builder:
         self.dims = dims
         self.nodes: list[Node] = [Node("input", Input(in_channels), (), in_channels)]
         self.faults: list[Fault] = []
-        self._prefix = ""
+        self.prefix = ""
+        self.ones: Axes = (1,) * dims
+        self.zeros: Axes = (0,) * dims
 
-    @contextmanager
-    def scope(self, name: str) -> Iterator[None]:
-        """Puts ``name.`` before the names of all nodes added inside."""
-        outer = self._prefix
-        self._prefix = f"{outer}{name}."
-        try:
-            yield
-        finally:
-            self._prefix = outer
+    def scope(self, name: str) -> _Scope:
+        """Returns a context that puts ``name.`` before the names of all nodes added inside."""
+        return _Scope(self, name)
 
     def channels(self, x: int) -> int:
         """Returns the channels of node ``x``."""
@@ -107,13 +114,17 @@ class Builder:
     def add(self, name: str, primitive: Primitive, *inputs: int, init: str | None = None) -> int:
         """Appends a node and returns its index."""
         nodes = self.nodes
-        channels = primitive.out_channels([nodes[i].channels for i in inputs])
-        nodes.append(Node(self._prefix + name, primitive, inputs, channels, init))
+        if primitive.keeps_size and inputs:
+            channels = nodes[inputs[0]].channels
+        else:
+            channels = primitive.out_channels([nodes[i].channels for i in inputs])
+        nodes.append(Node(self.prefix + name, primitive, inputs, channels, init))
         return len(nodes) - 1
 
     def fault(self, path: Path, rule: str, got: object, fix: str | None = None) -> None:
         """Records that the field at ``path`` breaks a rule."""
-        self.faults.append(Fault(path, rule, str(got), fix))
+        # it was met on the way through the whole network, so it reads all of the architecture
+        self.faults.append(Fault(path, rule, str(got), fix, reads=((),)))
 
     def axes(self, value: int | tuple[int, ...], path: Path) -> Axes:
         """Returns one number per spatial axis from a scalar or a per-axis value."""
@@ -147,36 +158,37 @@ class Builder:
         all, one more at the end than at the start where that number is odd (an even kernel),
         as ``torch.nn.Conv2d(padding="same")`` does.
         """
-        ones = (1,) * self.dims
-        stride = stride or ones
-        # an axis with one kernel element has no dilation: equal networks, equal graphs
-        dilation = tuple(
-            d if k > 1 else 1 for d, k in zip(dilation or ones, kernel, strict=True)
-        )
+        if dilation is None or dilation == self.ones:
+            dilation = self.ones
+        else:  # an axis with one kernel element has no dilation: equal networks, equal graphs
+            dilation = tuple([d if k > 1 else 1 for d, k in zip(dilation, kernel, strict=True)])
         low, high = self._padding(kernel, dilation, padding)
-        in_channels = self.channels(x)
-        for role, count in (("in", in_channels), ("out", features)):
-            if count % groups:
-                rule = f"must divide the {count} {role}put channels of {self._prefix}{name}"
-                divisors = [d for d in range(groups, 0, -1) if in_channels % d == features % d == 0]
-                self.fault(path, rule, groups, f"use {divisors[0]}")
-        explicit = mode != "zeros" or low != high
-        if explicit and any(low + high):
+        in_channels = self.nodes[x].channels
+        if in_channels % groups or features % groups:
+            self._refuse_groups(name, in_channels, features, groups, path)
+        if (mode != "zeros" or low != high) and any(high):
             x = self.add(f"{name}_pad", Pad(low, high, mode), x)
-            low = (0,) * self.dims
+            low = self.zeros
+        stride = stride or self.ones
         conv = Conv(in_channels, features, kernel, stride, low, dilation, groups, bias)
         return self.add(name, conv, x, init=init)
 
     def _padding(self, kernel: Axes, dilation: Axes, padding: str | Axes) -> tuple[Axes, Axes]:
         """Returns how many positions are added at the start and the end of each axis."""
         if padding == "valid":
-            return (0,) * self.dims, (0,) * self.dims
+            return self.zeros, self.zeros
         if padding != "same":
             assert isinstance(padding, tuple)
             return padding, padding
-        total = tuple(d * (k - 1) for d, k in zip(dilation, kernel, strict=True))
-        low = tuple(t // 2 for t in total)
-        return low, tuple(t - start for t, start in zip(total, low, strict=True))
+        if dilation is self.ones:
+            return tuple([(k - 1) // 2 for k in kernel]), tuple([k // 2 for k in kernel])
+        total = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+        return tuple([t // 2 for t in total]), tuple([t - t // 2 for t in total])
+
+    def _refuse_groups(self, name: str, inputs: int, outputs: int, groups: int, path: Path) -> None:
+        nearest = next(d for d in range(groups, 0, -1) if inputs % d == outputs % d == 0)
+        rule = f"must divide the {inputs} input and {outputs} output channels of {self.prefix}{name}"
+        self.fault(path, rule, groups, f"use {nearest}")
 
     def finish(self, outputs: tuple[int, ...]) -> Graph:
         """Returns the finished graph."""

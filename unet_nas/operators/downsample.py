@@ -12,7 +12,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from unet_nas.operators import primitives as p
-from unet_nas.operators.builder import Builder, Path
+from unet_nas.errors import Path
+from unet_nas.operators.builder import Builder
 from unet_nas.operators.fields import (
     Border,
     Count,
@@ -44,7 +45,7 @@ class _Down(Options):
 
     def block_stride(self, b: Builder, path: Path) -> Axes:
         """Returns the stride that the next stage's first convolution has to carry."""
-        return (1,) * b.dims
+        return b.ones
 
     def lower(self, b: Builder, x: int, style: Style, path: Path) -> int:
         """Adds the operator on ``x`` and returns its last node."""
@@ -177,8 +178,8 @@ class AntiAliasedMaxPool(_Down):
         return b.axes(self.stride, (*path, "stride"))
 
     def lower(self, b: Builder, x: int, style: Style, path: Path) -> int:
-        kernel, ones = b.axes(self.kernel_size, (*path, "kernel_size")), (1,) * b.dims
-        x = b.add("pool", p.MaxPool(kernel, ones, (0,) * b.dims, False), x)
+        kernel, ones = b.axes(self.kernel_size, (*path, "kernel_size")), b.ones
+        x = b.add("pool", p.MaxPool(kernel, ones, b.zeros, False), x)
         return _blur(b, x, self.taps, self.strides(b, path), self.padding_mode)
 
 
@@ -192,7 +193,7 @@ class AntiAliasedStridedConv(_Strided):
     )
 
     def lower(self, b: Builder, x: int, style: Style, path: Path) -> int:
-        x = self._conv(b, x, style, path, (1,) * b.dims)
+        x = self._conv(b, x, style, path, b.ones)
         return _blur(b, x, self.taps, self.strides(b, path), self.padding_mode)
 
 
@@ -214,7 +215,7 @@ class PixelUnshuffle(_Down):
         if self.features is None:
             return x
         features = width_of(self.features, b.channels(x), 1)
-        return b.conv("conv", x, features, kernel=(1,) * b.dims, bias=self.bias)
+        return b.conv("conv", x, features, kernel=b.ones, bias=self.bias)
 
 
 AnyDownsample = (

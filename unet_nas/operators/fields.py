@@ -29,7 +29,7 @@ MAX_EXTENT = 1_000
 class Options(BaseModel):
     """Base of all that people write: frozen, no unknown keys, no infinities."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
 
 # --- operators by name ------------------------------------------------------------------

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from unet_nas.operators import primitives as p
-from unet_nas.operators.builder import Builder, Path
+from unet_nas.errors import Path
+from unet_nas.operators.builder import Builder
 from unet_nas.operators.fields import Flag, Options, Shorthand, Width, width_of
 from unet_nas.operators.primitives import Axes
 from unet_nas.operators.unit import (
@@ -127,7 +128,7 @@ class ConcatBottleneck(Options):
         skip, up = joint.align.lower(b, joint.skip, joint.up)
         x = _concat(b, skip, up, self.first)
         features = width_of(self.features, b.channels(x), 1)
-        x = b.conv("conv", x, features, kernel=(1,) * b.dims, bias=self.bias)
+        x = b.conv("conv", x, features, kernel=b.ones, bias=self.bias)
         return lower_after(b, x, joint.style, self.norm, self.activation, joint.path)
 
 
@@ -140,7 +141,7 @@ class Add(Options):
     def lower(self, b: Builder, joint: Joint) -> int:
         skip, up = joint.skip, joint.up
         if b.channels(skip) != b.channels(up):
-            ones = (1,) * b.dims
+            ones = b.ones
             skip = b.conv("project", skip, b.channels(up), kernel=ones, bias=self.bias)
         skip, up = joint.align.lower(b, skip, up)
         return b.add("add", p.Add(), skip, up)
@@ -190,7 +191,7 @@ class AttentionGate(Options):
     ) -> int:
         with b.scope(name):
             x = b.conv(
-                "conv", x, features, kernel=stride or (1,) * b.dims, stride=stride,
+                "conv", x, features, kernel=stride or b.ones, stride=stride,
                 padding="valid", bias=bias,
             )
             return lower_after(b, x, joint.style, self.norm, NoActivation(), joint.path)
@@ -222,14 +223,14 @@ class AttentionGate(Options):
 
     def _unit(self, b: Builder, name: str, x: int, joint: Joint) -> int:
         with b.scope(name):
-            x = b.conv("conv", x, b.channels(x), kernel=(1,) * b.dims)
+            x = b.conv("conv", x, b.channels(x), kernel=b.ones)
             return lower_after(b, x, joint.style, Inherit(), Inherit(), joint.path)
 
     def _after(self, b: Builder, skip: int, joint: Joint) -> int:
         if self.output == "none":
             return skip
         with b.scope("output"):
-            skip = b.conv("conv", skip, b.channels(skip), kernel=(1,) * b.dims)
+            skip = b.conv("conv", skip, b.channels(skip), kernel=b.ones)
             skip = lower_after(b, skip, joint.style, Inherit(), NoActivation(), joint.path)
         if self.output == "conv_norm":
             return skip

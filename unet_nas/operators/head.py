@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from unet_nas.operators import primitives as p
-from unet_nas.operators.builder import Builder, Path
+from unet_nas.errors import Path
+from unet_nas.operators.builder import Builder
 from unet_nas.operators.fields import Extent, Flag, Options, Padding, Shorthand, Width, width_of
 from unet_nas.operators.unit import (
     ActivationOrInherit,
@@ -93,7 +94,7 @@ class MultiScaleHead(Options):
         self, b: Builder, maps: Sequence[int], styles: Sequence[Style], classes: int, path: Path
     ) -> int:
         """Returns the logits from the decoder maps, full resolution first."""
-        ones = (1,) * b.dims
+        ones = b.ones
         scales: list[int] = []
         for i, x in enumerate(maps):
             with b.scope(f"scales.{i}"):

@@ -9,7 +9,8 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field
 
 from unet_nas.operators import primitives as p
-from unet_nas.operators.builder import Builder, Path
+from unet_nas.errors import Path
+from unet_nas.operators.builder import Builder
 from unet_nas.operators.fields import (
     Channels,
     Flag,
@@ -19,6 +20,9 @@ from unet_nas.operators.fields import (
     Rate,
     Shorthand,
 )
+
+#: gives the path of a field in the file; called only where there is a fault to report
+FieldPath = Callable[[str], Path]
 
 Eps = Annotated[float, Field(strict=True, gt=0, le=1)]
 
@@ -31,7 +35,7 @@ class NoNorm(Options):
 
     type: Literal["none"] = "none"
 
-    def lower(self, b: Builder, x: int, name: str, path: Path) -> int:
+    def lower(self, b: Builder, x: int, name: str, path: FieldPath) -> int:
         return x
 
 
@@ -42,7 +46,7 @@ class BatchNorm(Options):
     affine: Flag = Field(True, description="learn a scale and a shift per channel")
     eps: Eps = Field(1e-5, description="added to the variance")
 
-    def lower(self, b: Builder, x: int, name: str, path: Path) -> int:
+    def lower(self, b: Builder, x: int, name: str, path: FieldPath) -> int:
         return b.add(name, p.BatchNorm(b.channels(x), self.eps, self.affine), x)
 
 
@@ -53,7 +57,7 @@ class InstanceNorm(Options):
     affine: Flag = Field(True, description="learn a scale and a shift per channel")
     eps: Eps = Field(1e-5, description="added to the variance")
 
-    def lower(self, b: Builder, x: int, name: str, path: Path) -> int:
+    def lower(self, b: Builder, x: int, name: str, path: FieldPath) -> int:
         return b.add(name, p.InstanceNorm(b.channels(x), self.eps, self.affine), x)
 
 
@@ -65,12 +69,12 @@ class GroupNorm(Options):
     affine: Flag = Field(True, description="learn a scale and a shift per channel")
     eps: Eps = Field(1e-5, description="added to the variance")
 
-    def lower(self, b: Builder, x: int, name: str, path: Path) -> int:
+    def lower(self, b: Builder, x: int, name: str, path: FieldPath) -> int:
         channels = b.channels(x)
         if channels % self.groups:
             rule = f"must divide the {channels} channels normalised"
             nearest = next(g for g in range(min(self.groups, channels), 0, -1) if channels % g == 0)
-            b.fault((*path, "groups"), rule, self.groups, f"use {nearest}")
+            b.fault((*path("norm"), "groups"), rule, self.groups, f"use {nearest}")
         return b.add(name, p.GroupNorm(self.groups, channels, self.eps, self.affine), x)
 
 
@@ -81,7 +85,7 @@ class LayerNorm(Options):
     affine: Flag = Field(True, description="learn a scale and a shift per channel")
     eps: Eps = Field(1e-5, description="added to the variance")
 
-    def lower(self, b: Builder, x: int, name: str, path: Path) -> int:
+    def lower(self, b: Builder, x: int, name: str, path: FieldPath) -> int:
         return b.add(name, p.GroupNorm(1, b.channels(x), self.eps, self.affine), x)
 
 
@@ -235,30 +239,29 @@ Order = Literal[
 class Style:
     """How the convolution units of one stage look, with every field resolved.
 
-    ``path`` gives the path of a field in the file, for faults.
+    ``words`` is the order, ``path`` gives the path of a field in the file, for faults.
     """
 
-    order: Order
     norm: AnyNorm
     activation: AnyActivation
     dropout: AnyDropout
     bias: bool
-    padding: str | int | tuple[int, ...]
     padding_mode: PadModeName
-    path: Callable[[str], Path]
+    path: FieldPath
+    words: tuple[str, ...]
 
     @property
     def preactivated(self) -> bool:
         """Norm or activation stand before the convolution."""
-        return not self.order.startswith("conv")
+        return self.words[0] != "conv"
 
 
 def lower_dropout(b: Builder, x: int, style: Style, position: str) -> int:
     """Adds the dropout if this is its position and its rate is not zero."""
     dropout = style.dropout
-    if isinstance(dropout, NoDropout) or dropout.position != position or dropout.rate == 0:
+    if dropout.type == "none" or dropout.position != position or dropout.rate == 0:
         return x
-    return b.add("dropout", p.Dropout(dropout.rate, isinstance(dropout, ChannelDropout)), x)
+    return b.add("dropout", p.Dropout(dropout.rate, dropout.type == "channel"), x)
 
 
 def lower_unit(
@@ -285,22 +288,22 @@ def lower_unit(
     Returns:
         The last node of the unit.
     """
+    drop = style.dropout.type != "none"
     before = True
-    for word in style.order.split("-"):
+    for word in style.words:
         if word == "conv":
-            x = lower_dropout(b, x, style, "before_conv")
+            x = lower_dropout(b, x, style, "before_conv") if drop else x
             x = conv(x)
-            x = lower_dropout(b, x, style, "after_conv")
+            x = lower_dropout(b, x, style, "after_conv") if drop else x
             before = False
         elif before and not lead:
             continue
         elif word == "norm":
-            if norm:
-                x = style.norm.lower(b, x, "norm", style.path("norm"))
-            x = lower_dropout(b, x, style, "after_norm")
+            x = style.norm.lower(b, x, "norm", style.path) if norm else x
+            x = lower_dropout(b, x, style, "after_norm") if drop else x
         elif act:
             x = style.activation.lower(b, x, "act")
-    return lower_dropout(b, x, style, "end")
+    return lower_dropout(b, x, style, "end") if drop else x
 
 
 def lower_after(
@@ -313,9 +316,9 @@ def lower_after(
 ) -> int:
     """Adds an operator's own norm and activation after its convolution."""
     if isinstance(norm, Inherit):
-        x = style.norm.lower(b, x, "norm", style.path("norm"))
+        x = style.norm.lower(b, x, "norm", style.path)
     else:
-        x = norm.lower(b, x, "norm", (*path, "norm"))
+        x = norm.lower(b, x, "norm", lambda field: (*path, field))
     own = style.activation if isinstance(activation, Inherit) else activation
     return own.lower(b, x, "act")
 

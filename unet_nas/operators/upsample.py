@@ -12,7 +12,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from unet_nas.operators import primitives as p
-from unet_nas.operators.builder import Builder, Path
+from unet_nas.errors import Path
+from unet_nas.operators.builder import Builder
 from unet_nas.operators.fields import (
     Border,
     Channels,

@@ -8,16 +8,15 @@ override them for their part (with lists of depth, 1 and depth entries).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from math import floor
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Strict, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from unet_nas.errors import Fault
+from unet_nas.errors import Fault, Path
 from unet_nas.operators.block import Block, Plain, SqueezeExcitation
-from unet_nas.operators.builder import Path
 from unet_nas.operators.downsample import Downsample, MaxPool
 from unet_nas.operators.fields import (
     MAX_CHANNELS,
@@ -47,6 +46,7 @@ from unet_nas.operators.unit import (
 from unet_nas.operators.upsample import TransposedConv, Upsample
 
 Part = Literal["encoder", "bottleneck", "decoder"]
+PARTS: tuple[Part, ...] = ("encoder", "bottleneck", "decoder")
 
 
 def _conv_features_kind(value: Any) -> str:
@@ -98,6 +98,9 @@ class StageOptions(Options):
     squeeze_excitation: PerStage[SqueezeExcitation | None] = Field(
         None, description="channel attention at the end of a stage or residual unit"
     )
+
+
+STAGE_FIELDS = tuple(StageOptions.model_fields)
 
 
 class DecoderOptions(StageOptions):
@@ -187,18 +190,27 @@ def _sentence(fault: Fault) -> str:
 # --- values per stage -------------------------------------------------------------------
 
 
-def option(architecture: Architecture, part: Part, stage: int, field: str) -> Any:
-    """Returns a stage option: the part's own if it is written there, else the network's."""
+def stage_options(architecture: Architecture, part: Part, stage: int) -> dict[str, Any]:
+    """Returns every stage option by name: the part's own where written, else the network's."""
     section = getattr(architecture, part)
-    if field in section.model_fields_set:
-        value = getattr(section, field)
-        return value[stage if part != "bottleneck" else 0] if type(value) is Stages else value
-    value = getattr(architecture, field)
-    return value[stage] if type(value) is Stages else value
+    own = section.model_fields_set
+    values = {}
+    for field in STAGE_FIELDS:
+        value = getattr(section if field in own else architecture, field)
+        if type(value) is Stages:
+            value = value[0 if part == "bottleneck" and field in own else stage]
+        values[field] = value
+    return values
+
+
+def varies(architecture: Architecture, part: Part) -> bool:
+    """Tells whether any stage option of a part is a list, so that its stages can differ."""
+    sections = (architecture, getattr(architecture, part))
+    return any(type(s.__dict__[field]) is Stages for s in sections for field in STAGE_FIELDS)
 
 
 def option_path(architecture: Architecture, part: Part, stage: int, field: str) -> Path:
-    """Returns where :func:`option` found its value."""
+    """Returns the path of the value that :func:`stage_options` returns for ``field``."""
     section = getattr(architecture, part)
     own = field in section.model_fields_set
     value = getattr(section if own else architecture, field)
@@ -219,17 +231,18 @@ def per_stage(architecture: Architecture, field: str, stage: int) -> tuple[Any, 
 
 def _shape_faults(a: Architecture) -> Iterator[Fault]:
     yield from _width_faults(a)
-    yield from _length_faults(a, (), a.depth + 1, StageOptions.model_fields, "depth + 1")
+    yield from _length_faults(a, (), a.depth + 1, STAGE_FIELDS, "depth + 1")
     yield from _length_faults(a, (), a.depth, ("down", "up", "fusion", "align"), "depth")
     parts = (("encoder", a.depth, "depth"), ("bottleneck", 1, "one"), ("decoder", a.depth, "depth"))
     for part, count, rule in parts:
         section = getattr(a, part)
-        yield from _length_faults(section, (part,), count, StageOptions.model_fields, rule)
+        yield from _length_faults(section, (part,), count, STAGE_FIELDS, rule)
     if a.decoder.features is not None and len(a.decoder.features) != a.depth:
         yield _length_fault(("decoder", "features"), a.depth, "depth", a.decoder.features)
     if a.deep_supervision >= a.depth:
         rule = f"must be below the depth {a.depth}: decoder stages 1 to {a.depth - 1} can have heads"
-        yield Fault(("deep_supervision",), rule, str(a.deep_supervision), f"use {a.depth - 1}")
+        fix, reads = f"use {a.depth - 1}", (("depth",),)
+        yield Fault(("deep_supervision",), rule, str(a.deep_supervision), fix, reads)
 
 
 def _width_faults(a: Architecture) -> Iterator[Fault]:
@@ -243,15 +256,16 @@ def _width_faults(a: Architecture) -> Iterator[Fault]:
     elif max(a.features_per_stage()) > MAX_CHANNELS:
         rule = f"must give at most {MAX_CHANNELS} features at every stage"
         widest = max(a.features_per_stage())
-        field = "growth" if a.width <= MAX_CHANNELS else "width"
-        yield Fault((field,), rule, f"{widest} at stage {a.depth}", "set max_width")
+        field = "growth"
+        reads: tuple[Path, ...] = (("width",), ("growth",), ("depth",), ("max_width",))
+        yield Fault((field,), rule, f"{widest} at stage {a.depth}", "set max_width", reads)
     if a.max_width is not None and a.features is None and a.max_width < a.width:
         rule = f"must be at least the width {a.width}"
-        yield Fault(("max_width",), rule, str(a.max_width), f"use {a.width}")
+        yield Fault(("max_width",), rule, str(a.max_width), f"use {a.width}", (("width",),))
 
 
 def _length_faults(
-    section: Options, prefix: Path, count: int, fields: Mapping[str, Any] | tuple[str, ...], rule: str
+    section: Options, prefix: Path, count: int, fields: tuple[str, ...], rule: str
 ) -> Iterator[Fault]:
     for field in fields:
         value = getattr(section, field)
@@ -262,23 +276,21 @@ def _length_faults(
 def _length_fault(path: Path, count: int, rule: str, value: tuple[Any, ...]) -> Fault:
     entries = "entry" if count == 1 else "entries"
     length = f"{count} {entries}" if rule == "one" else f"{count} {entries} ({rule})"
-    fix = "a single value stands for all stages"
-    return Fault(path, f"must have {length}, one per stage, full resolution first", str(len(value)), fix)
+    rule = f"must have {length}, one per stage, full resolution first"
+    fix = "a single value stands for all stages" if path[-1] != "features" else None
+    return Fault(path, rule, str(len(value)), fix, reads=(("depth",),))
 
 
 def conv_widths(
-    architecture: Architecture, part: Part, stage: int, features: int
-) -> tuple[tuple[int, ...], Fault | None]:
-    """Returns the output channels of each convolution of a stage, and a fault if they don't fit."""
-    convs = option(architecture, part, stage, "convs")
-    inner = option(architecture, part, stage, "conv_features")
+    convs: int, inner: int | float | tuple[int, ...] | None, features: int
+) -> tuple[int, ...] | None:
+    """Returns the output channels of each convolution of a stage; None where a list misfits.
+
+    >>> conv_widths(2, 0.5, 64), conv_widths(3, (48, 48), 64), conv_widths(2, None, 64)
+    ((32, 64), (48, 48, 64), (64, 64))
+    """
     if convs == 0:
-        return (), None
+        return ()
     if not isinstance(inner, tuple):
-        width = width_of(inner, features, features)
-        return (width,) * (convs - 1) + (features,), None
-    if len(inner) == convs - 1:
-        return (*inner, features), None
-    rule = f"must have {convs - 1} entries, one for each of {convs} convolutions but the last"
-    path = option_path(architecture, part, stage, "conv_features")
-    return (features,) * convs, Fault(path, rule, str(len(inner)))
+        return (width_of(inner, features, features),) * (convs - 1) + (features,)
+    return (*inner, features) if len(inner) == convs - 1 else None

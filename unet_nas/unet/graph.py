@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from unet_nas.errors import Fault
 from unet_nas.operators.block import AnyBlock, Stage
@@ -12,7 +12,7 @@ from unet_nas.operators.fusion import Joint
 from unet_nas.operators.head import ConvHead
 from unet_nas.operators.primitives import Axes
 from unet_nas.operators.unit import Style
-from unet_nas.unet.architecture import conv_widths, option, option_path, per_stage
+from unet_nas.unet.architecture import PARTS, conv_widths, option_path, per_stage, stage_options, varies
 
 if TYPE_CHECKING:
     from unet_nas.unet.architecture import Architecture, Part
@@ -52,6 +52,9 @@ class _Lowering:
         self.b = Builder(architecture.spatial_dims, architecture.in_channels)
         self.features = architecture.features_per_stage()
         self.decoder_features = architecture.decoder_features()
+        self._varies = {part: varies(architecture, part) for part in PARTS}
+        self._styles: dict[tuple[Part, int], Style] = {}
+        self._resolved: dict[tuple[Part, int], dict[str, Any]] = {}
 
     def run(self) -> tuple[int, ...]:
         """Adds all nodes; returns the outputs, full resolution first."""
@@ -71,7 +74,7 @@ class _Lowering:
     def _encode(self, x: int) -> tuple[int, list[int], list[Axes]]:
         a, b, depth = self.a, self.b, self.a.depth
         skips, factors = [], []
-        stride: Axes = (1,) * b.dims
+        stride: Axes = b.ones
         for i in range(depth):
             with b.scope(f"encoder.stages.{i}"):
                 x = self._stage(x, "encoder", i, self.features[i], stride)
@@ -104,7 +107,7 @@ class _Lowering:
             if a.fuse == "before_block":
                 x = self._fuse(i, skips[i], x, below, factors[i], style)
             with b.scope(f"decoder.stages.{i}"):
-                x = self._stage(x, "decoder", i, features, (1,) * b.dims)
+                x = self._stage(x, "decoder", i, features, b.ones)
             if a.fuse == "after_block":
                 x = self._fuse(i, skips[i], x, below, factors[i], style)
             maps.insert(0, x)
@@ -120,38 +123,58 @@ class _Lowering:
             joint = Joint(skip, x, below, factor, align, style, path)
             return fusion.lower(self.b, joint)  # type: ignore[no-any-return]
 
+    def _options(self, part: Part, stage: int) -> dict[str, Any]:
+        # most parts have no list at all: their stages share options and style
+        key = (part, stage if self._varies[part] else -1)
+        if key not in self._resolved:
+            self._resolved[key] = stage_options(self.a, part, stage)
+        return self._resolved[key]
+
     def _style(self, part: Part, stage: int) -> Style:
-        get = partial(option, self.a, part, stage)
+        key = (part, stage if self._varies[part] else -1)
+        if key not in self._styles:
+            self._styles[key] = self._new_style(part, stage)
+        return self._styles[key]
+
+    def _new_style(self, part: Part, stage: int) -> Style:
+        get = self._options(part, stage)
         return Style(
-            order=get("order"),
-            norm=get("norm"),
-            activation=get("activation"),
-            dropout=get("dropout"),
-            bias=get("bias"),
-            padding=get("padding"),
-            padding_mode=get("padding_mode"),
+            norm=get["norm"],
+            activation=get["activation"],
+            dropout=get["dropout"],
+            bias=get["bias"],
+            padding_mode=get["padding_mode"],
             path=partial(option_path, self.a, part, stage),
+            words=tuple(get["order"].split("-")),
         )
 
     def _stage(self, x: int, part: Part, i: int, features: int, stride: Axes) -> int:
-        a, b = self.a, self.b
-        widths, fault = conv_widths(a, part, i, features)
-        if fault is not None:
-            b.faults.append(fault)
-        get, path = partial(option, a, part, i), partial(option_path, a, part, i)
+        b, style, get = self.b, self._style(part, i), self._options(part, i)
+        widths = conv_widths(get["convs"], get["conv_features"], features)
+        if widths is None:
+            rule = f"must have one entry for each of {get['convs']} convolutions but the last"
+            b.fault(style.path("conv_features"), rule, len(get["conv_features"]))
+            return x
         if not widths:
             if any(s != 1 for s in stride):
                 rule = "must be at least 1 where the stage's first convolution carries the stride"
-                b.fault(path("convs"), rule, 0, "use 1, or another down-sampling")
+                b.fault(style.path("convs"), rule, 0, "use 1, or another down-sampling")
             return x
         stage = Stage(
-            style=self._style(part, i),
+            style=style,
             widths=widths,
-            kernel=b.axes(get("kernel_size"), path("kernel_size")),
-            dilation=b.axes(get("dilation"), path("dilation")),
-            groups=get("groups"),
-            lead=get("first_preactivation"),
-            squeeze=get("squeeze_excitation"),
+            kernel=self._axes(get["kernel_size"], style, "kernel_size"),
+            padding=self._axes(get["padding"], style, "padding"),
+            dilation=self._axes(get["dilation"], style, "dilation"),
+            groups=get["groups"],
+            lead=get["first_preactivation"],
+            squeeze=get["squeeze_excitation"],
         )
-        block: AnyBlock = get("block")
+        block: AnyBlock = get["block"]
         return block.lower(b, x, stage, stride)
+
+    def _axes(self, value: Any, style: Style, field: str) -> Any:
+        """Returns one number per axis, or a word such as ``same`` as it is."""
+        if isinstance(value, int):
+            return (value,) * self.b.dims
+        return value if isinstance(value, str) else self.b.axes(value, style.path(field))

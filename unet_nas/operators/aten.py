@@ -21,7 +21,6 @@ from unet_nas.operators.eager import (
 )
 
 _INDEX_BYTES = 8
-_MASK = {"cpu": None, "cuda": 1}
 
 
 def cast(eager: Eager, x: Tensor, itemsize: int) -> Tensor:
@@ -37,8 +36,9 @@ def convolution(
     eager: Eager, x: Tensor, weight: Tensor, bias: Tensor | None, elements: int
 ) -> Tensor:
     """Convolution, transposed or not: saves input and weight."""
-    out = eager.new(elements, x.itemsize)
     inputs = (x, weight) if bias is None else (x, weight, bias)
+    eager.saving(inputs, (x, weight))
+    out = eager.new(elements, x.itemsize)
     eager.record(out, inputs, (x, weight))
     return out
 
@@ -114,14 +114,44 @@ def _group_norm_backward(eager: Eager, function: Function, gradient: Tensor) -> 
 
 def elementwise(eager: Eager, x: Tensor, saves: str, *, in_place: bool = False) -> Tensor:
     """A function of each element that saves its ``input`` or its ``output``."""
-    out = eager.view(x) if in_place else eager.new(x.elements, x.itemsize)
-    eager.record(out, (x,), (x if saves == "input" and not in_place else out,))
+    if in_place or saves == "output":
+        out = eager.view(x) if in_place else eager.new(x.elements, x.itemsize)
+        eager.record(out, (x,), (out,))
+        return out
+    eager.saving((x,), (x,))
+    out = eager.new(x.elements, x.itemsize)
+    eager.record(out, (x,), (x,))
     return out
+
+
+def overwrite_view(eager: Eager, x: Tensor) -> Tensor:
+    """An in-place activation on a view, as instance norm returns one.
+
+    Autograd then routes the gradient through the base: ``AsStridedBackward`` lays it out anew and
+    ``CopySlices`` runs the activation's backward on a copy of a copy.
+    """
+    out = eager.view(x)
+    viewing = x.function
+    if viewing is not None:
+        out.function = viewing.edges[0]
+        eager.record(out, (out,), (out,), _overwritten)
+        eager.record(out, (out,))
+    return out
+
+
+def _overwritten(eager: Eager, function: Function, gradient: Tensor) -> Gradients:
+    whole = eager.new(gradient.elements, gradient.itemsize)
+    copy = eager.new(gradient.elements, gradient.itemsize)
+    result = eager.new(gradient.elements, gradient.itemsize)
+    eager.drop(result)
+    eager.drop(copy)
+    return [whole]
 
 
 def prelu(eager: Eager, x: Tensor, weight: Tensor) -> Tensor:
     """PReLU: saves input and weight; its backward has a full-size slope gradient to sum."""
     slopes = view(eager, weight)
+    eager.saving((x, slopes), (x, slopes))
     out = eager.new(x.elements, x.itemsize)
     eager.record(out, (x, slopes), (x, slopes), _broadcast_backward)
     eager.drop(slopes)
@@ -130,8 +160,9 @@ def prelu(eager: Eager, x: Tensor, weight: Tensor) -> Tensor:
 
 def multiply(eager: Eager, x: Tensor, y: Tensor) -> Tensor:
     """``x * y`` with broadcasting: saves each operand for the gradient of the other."""
-    out = eager.new(max(x.elements, y.elements), max(x.itemsize, y.itemsize))
     saved = [a for a, b in ((x, y), (y, x)) if b.function is not None]
+    eager.saving((x, y), saved)
+    out = eager.new(max(x.elements, y.elements), max(x.itemsize, y.itemsize))
     eager.record(out, (x, y), saved, _broadcast_backward)
     return out
 
@@ -143,6 +174,8 @@ def _broadcast_backward(eager: Eager, function: Function, gradient: Tensor) -> G
         None if target is None else eager.new(gradient.elements, width)
         for target in function.edges
     ]
+    if function.frame is not None:
+        eager.free(function)
     results: list[Tensor | None] = []
     for tensor, (elements, itemsize) in zip(full, function.wants, strict=True):
         if tensor is not None and tensor.elements != elements:
@@ -169,6 +202,7 @@ def add(eager: Eager, x: Tensor, y: Tensor) -> Tensor:
 def dropout(eager: Eager, x: Tensor, mask: int, *, device: str, fused: bool) -> Tensor:
     """Dropout: a mask of ``mask`` elements, saved; as wide as the input, or bool where fused."""
     noise = eager.new(mask, 1 if fused and device == "cuda" else x.itemsize)
+    eager.saving((x,), (noise,))
     out = eager.new(x.elements, x.itemsize)
     eager.record(out, (x,), (noise,))
     eager.drop(noise)
@@ -186,8 +220,10 @@ def max_pool(eager: Eager, x: Tensor, elements: int) -> Tensor:
 
 def resample(eager: Eager, x: Tensor, elements: int, *, saves_input: bool = False) -> Tensor:
     """Any map to another size (pooling, interpolation, padding): some save their input."""
+    saved = (x,) if saves_input else ()
+    eager.saving((x,), saved)
     out = eager.new(elements, x.itemsize)
-    eager.record(out, (x,), (x,) if saves_input else ())
+    eager.record(out, (x,), saved)
     return out
 
 
@@ -203,6 +239,42 @@ def narrow(eager: Eager, x: Tensor, elements: int, *, dense: bool) -> Tensor:
     out = eager.view(x, elements, dense)
     eager.record(out, (x,))
     return out
+
+
+def circular_pad(eager: Eager, x: Tensor, elements: int, slabs: Sequence[int], dims: int) -> Tensor:
+    """``F.pad(mode="circular")``: written slice by slice into one map, and so taken apart.
+
+    Args:
+        eager: The process.
+        x: The input.
+        elements: Elements of the padded map.
+        slabs: Elements of each border in the order in which they are written.
+        dims: Spatial axes.
+    """
+    source = eager.view(x)
+    for _ in range(dims):
+        sliced = narrow(eager, source, x.elements, dense=True)
+        eager.drop(source)
+        source = sliced
+    out = eager.new(elements, x.itemsize)
+    eager.record(out, (source,), (), _copy_slices)
+    eager.drop(source)
+    for slab in slabs:
+        border = narrow(eager, out, slab, dense=False)
+        eager.record(out, (out, border), (), _copy_slices)
+        eager.drop(border)
+    return out
+
+
+def _copy_slices(eager: Eager, function: Function, gradient: Tensor) -> Gradients:
+    """Backward of a copy into a slice: a copy of the whole gradient, and the slice cut out."""
+    whole = eager.new(gradient.elements, gradient.itemsize)
+    border = eager.new(*function.wants[-1])
+    if len(function.edges) == 1:
+        eager.drop(whole)
+        return [border]
+    eager.drop(eager.new(*function.wants[-1]))
+    return [whole, border]
 
 
 def concatenate(eager: Eager, tensors: Sequence[Tensor], *, batch: int) -> Tensor:

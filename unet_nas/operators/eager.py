@@ -69,7 +69,8 @@ Rule = Callable[["Eager", "Function", Tensor], Gradients]
 class Function:
     """A node of the autograd graph: where its gradients go, what it saved, how it computes."""
 
-    __slots__ = ("awaited", "edges", "order", "place", "received", "rule", "saved", "wants")
+    __slots__ = ("awaited", "edges", "frame", "order", "packs", "place", "received", "rule",
+                 "saved", "wants")  # fmt: skip
 
     def __init__(
         self,
@@ -88,6 +89,68 @@ class Function:
         self.rule = rule
         self.received: Tensor | None = None
         self.awaited = 0
+        self.frame: Frame | None = None
+        self.packs = (0, 0)
+
+
+class StopRecomputation(Exception):
+    """All that backward needs of a checkpointed segment has been computed again."""
+
+
+class Frame:
+    """A checkpointed segment: what it saved is thrown away, and made again in backward.
+
+    As ``torch.utils.checkpoint`` without reentrance does it: the inputs of the segment and the
+    state of the random number generator are kept until its last function is done; the first
+    function to ask for a saved tensor runs the segment again, up to the last tensor saved.
+
+    Attributes:
+        again: Runs the segment once more and lets go of all it made.
+        entries: Inputs of the segment, and the random state.
+        packed: Saved tensors met in this run.
+        total: Saved tensors of the first run.
+        pending: Functions with saved tensors that have not run yet.
+        taken: The tensors saved by the second run.
+        running: Whether the second run is under way.
+    """
+
+    __slots__ = ("again", "entries", "packed", "pending", "running", "taken", "total")
+
+    def __init__(self, again: Callable[[Frame], None]) -> None:
+        self.again = again
+        self.entries: list[Tensor] = []
+        self.packed = 0
+        self.total = 0
+        self.pending = 0
+        self.taken: list[Storage] = []
+        self.running = False
+
+    def pack(self, eager: Eager, function: Function, storages: Sequence[Storage]) -> None:
+        """Notes what a function saved: its place in the first run, the tensors in the second."""
+        start = self.packed
+        self.packed += len(storages)
+        if not self.running:
+            self.total = self.packed
+            function.packs = (start, self.packed)
+            function.frame = self
+            self.pending += bool(storages)
+            return
+        for storage in storages:
+            eager.keep(storage)
+            self.taken.append(storage)
+        if self.packed == self.total:
+            raise StopRecomputation
+
+    def unpack(self, function: Function) -> tuple[Storage, ...]:
+        """Returns the saved tensors of a function, after the second run where it is due."""
+        start, stop = function.packs
+        if start == stop:
+            return ()
+        if not self.taken:
+            self.running, self.packed = True, 0
+            self.again(self)
+            self.running = False
+        return tuple(self.taken[start:stop])
 
 
 class Eager:
@@ -100,6 +163,7 @@ class Eager:
         place: The node at work, recorded with storages and functions.
         visits: ``(position in the timeline, place, backward?)`` at each change of place.
         grad: Whether functions are recorded.
+        frame: The checkpointed segment that is running, if any.
     """
 
     def __init__(self, *, grad: bool) -> None:
@@ -109,6 +173,7 @@ class Eager:
         self.visits: list[tuple[int, int, str]] = []
         self.place = 0
         self.grad = grad
+        self.frame: Frame | None = None
         self._order = 0
 
     def visit(self, place: int, phase: str) -> None:
@@ -157,21 +222,54 @@ class Eager:
         rule: Rule | None = None,
     ) -> None:
         """Records the function that made ``out``, if any of its inputs wants a gradient."""
-        out.function = None
         if not self.grad:
             return
         edges = tuple([tensor.function for tensor in inputs])
+        out.function = None
         if edges.count(None) == len(edges):
             return
         storages = tuple([tensor.storage for tensor in saved])
-        for storage in storages:
-            storage.owners += 1
-            storage.saves += 1
-            if storage.saves == 1:
-                storage.saved_from = len(self.timeline)
         wants = tuple([(tensor.elements, tensor.itemsize) for tensor in inputs])
         self._order += 1
-        out.function = Function(self._order, self.place, edges, storages, rule or fresh, wants)
+        function = Function(self._order, self.place, edges, storages, rule or fresh, wants)
+        out.function = function
+        if self.frame is not None:
+            function.saved = ()
+            self.frame.pack(self, function, storages)
+            return
+        for storage in storages:
+            self.keep(storage)
+
+    def saving(self, inputs: Sequence[Tensor], saved: Sequence[Tensor]) -> None:
+        """Says before an operator runs which inputs it will save: a recomputation may end here."""
+        frame = self.frame
+        if frame is None or not frame.running or frame.packed + len(saved) < frame.total:
+            return
+        if any(tensor.function is not None for tensor in inputs):
+            self.record(saved[0], inputs, saved)
+
+    def keep(self, storage: Storage) -> None:
+        """Makes backward an owner of a storage."""
+        storage.owners += 1
+        storage.saves += 1
+        if storage.saves == 1:
+            storage.saved_from = len(self.timeline)
+
+    def free(self, function: Function) -> None:
+        """Lets go of what a function saved, and of its segment's inputs after the last one."""
+        for storage in function.saved:
+            storage.saves -= 1
+            if not storage.saves:
+                storage.saved_until = len(self.timeline)
+            self._disown(storage)
+        function.saved = ()
+        frame = function.frame
+        if frame is not None and function.packs[0] != function.packs[1]:
+            function.frame = None
+            frame.pending -= 1
+            if not frame.pending:
+                for tensor in frame.entries:
+                    self.drop(tensor)
 
     def leaf(self, tensor: Tensor, accumulated: bool) -> Tensor:
         """Makes a tensor a leaf: its gradient is kept (``accumulated``: added to an older one)."""
@@ -202,14 +300,11 @@ class Eager:
         function.received = None
         if function.place != self.place:
             self.visit(function.place, "backward")
+        if function.frame is not None:
+            function.saved = function.frame.unpack(function)
         results = function.rule(self, function, gradient)
         self.drop(gradient)
-        for storage in function.saved:
-            storage.saves -= 1
-            if not storage.saves:
-                storage.saved_until = len(self.timeline)
-            self._disown(storage)
-        function.saved = ()
+        self.free(function)
         targets = []
         for target, result in zip(function.edges, results, strict=True):
             if target is not None and result is not None:

@@ -67,6 +67,7 @@ class Site:
         weights: Its parameters, in the module's order.
         buffers: Its buffers, in the module's order.
         in_place: Whether the activation overwrites its input.
+        on_view: Whether that input is a view, as instance norm returns one.
     """
 
     primitive: p.Primitive
@@ -77,6 +78,7 @@ class Site:
     weights: tuple[Tensor, ...] = ()
     buffers: tuple[Tensor, ...] = ()
     in_place: bool = False
+    on_view: bool = False
 
 
 Entry = Callable[[Eager, Mode, Site, Sequence[Tensor]], Tensor]
@@ -171,6 +173,8 @@ def _group_norm(eager: Eager, mode: Mode, site: Site, inputs: Sequence[Tensor]) 
 def _activation(eager: Eager, mode: Mode, site: Site, inputs: Sequence[Tensor]) -> Tensor:
     primitive = site.primitive
     assert isinstance(primitive, p.Activation)
+    if site.on_view:
+        return aten.overwrite_view(eager, inputs[0])
     return aten.elementwise(eager, inputs[0], _SAVES[primitive.kind], in_place=site.in_place)
 
 
@@ -234,12 +238,25 @@ def _rearrange(eager: Eager, mode: Mode, site: Site, inputs: Sequence[Tensor]) -
 def _pad(eager: Eager, mode: Mode, site: Site, inputs: Sequence[Tensor]) -> Tensor:
     primitive = site.primitive
     assert isinstance(primitive, p.Pad | p.PadTo)
+    if isinstance(primitive, p.Pad) and primitive.mode == "circular":
+        return _circular_pad(eager, primitive, site, inputs[0])
     saves = primitive.mode in ("reflect", "replicate")
     full = primitive.mode == "replicate" or (primitive.mode == "reflect" and len(site.size) < 3)
     x = _full(eager, mode, inputs[0], mode.device == "cpu" and full)
     out = aten.resample(eager, x, site.elements, saves_input=saves)
     eager.drop(x)
     return out
+
+
+def _circular_pad(eager: Eager, primitive: p.Pad, site: Site, x: Tensor) -> Tensor:
+    """The borders are written axis by axis, the last axis first, low before high."""
+    slabs = [
+        site.elements // site.size[axis] * amount
+        for axis in reversed(range(len(site.size)))
+        for amount in (primitive.low[axis], primitive.high[axis])
+        if amount
+    ]
+    return aten.circular_pad(eager, x, site.elements, slabs, len(site.size))
 
 
 def _pad_to(eager: Eager, mode: Mode, site: Site, inputs: Sequence[Tensor]) -> Tensor:

@@ -274,7 +274,7 @@ def _crop_to(eager: Eager, mode: Mode, site: Site, inputs: Sequence[Tensor]) -> 
         if size[axis] == wanted:
             continue
         size[axis] = wanted
-        sliced = aten.narrow(eager, out, samples * prod(size), dense=samples == 1 and axis == 0)
+        sliced = aten.narrow(eager, out, samples * prod(size), contiguous=samples == 1 and axis == 0)
         eager.drop(out)
         out = sliced
     return out

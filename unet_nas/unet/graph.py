@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from unet_nas.errors import Fault
+from unet_nas.errors import Fault, Path
 from unet_nas.operators.block import AnyBlock, Stage
 from unet_nas.operators.builder import Builder, Graph, Node
 from unet_nas.operators.fusion import Joint
@@ -40,8 +41,20 @@ def lower_with_faults(architecture: Architecture) -> tuple[Graph, list[Fault]]:
     lowering = _Lowering(architecture)
     outputs = lowering.run()
     b = lowering.b
-    faults = list({(fault.path, fault.rule): fault for fault in b.faults}.values())
-    return b.finish(outputs), faults
+    return b.finish(outputs), _one_per_field(b.faults)
+
+
+def _one_per_field(faults: list[Fault]) -> list[Fault]:
+    """Keeps the first fault of each field, and says how many more places it breaks a rule."""
+    by_path: dict[Path, list[Fault]] = {}
+    for fault in faults:
+        by_path.setdefault(fault.path, []).append(fault)
+    kept = []
+    for first, *others in by_path.values():
+        rules = {other.rule for other in others} - {first.rule}
+        more = f" (and {len(rules)} more of the kind)" if rules else ""
+        kept.append(replace(first, rule=first.rule + more))
+    return kept
 
 
 class _Lowering:

@@ -12,7 +12,6 @@ nothing, and only ``build`` imports torch.
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
     from unet_nas.unet.graph import Graph, lower
     from unet_nas.unet.load import load_architecture, preset
     from unet_nas.unet.shapes import shapes
-
-__version__ = version("unet-nas")
 
 _HOMES = {
     "Architecture": "unet_nas.unet.architecture",
@@ -58,6 +55,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("unet-nas")
     if name not in _HOMES:
         raise AttributeError(f"module 'unet_nas' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

@@ -105,8 +105,8 @@ class _Strided(_Down):
         None, description="channels, or a ratio of the incoming ones; null: keep them"
     )
     bias: Flag = Field(True, description="the convolution has a bias")
-    norm: NormOrInherit = Field(NoNorm(), description="norm after the convolution")
-    activation: ActivationOrInherit = Field(NoActivation(), description="activation after it")
+    norm: NormOrInherit = Field(NoNorm.model_construct(), description="norm after the convolution")
+    activation: ActivationOrInherit = Field(NoActivation.model_construct(), description="activation after it")
 
     def strides(self, b: Builder, path: Path) -> Axes:
         return b.axes(self.stride, (*path, "stride"))

@@ -27,7 +27,12 @@ MAX_EXTENT = 1_000
 
 
 class Options(BaseModel):
-    """Base of all that people write: frozen, no unknown keys, no infinities."""
+    """Base of all that people write: frozen, no unknown keys, no infinities.
+
+    Validators are built when they are first needed, and defaults are given as
+    ``Class.model_construct()``, which needs none: so one schema is built per process, that
+    of the whole architecture, and the command line starts quickly.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 

@@ -121,8 +121,8 @@ class ConcatBottleneck(Options):
     first: Literal["skip", "decoder"] = Field("skip", description="whose channels come first")
     features: Width = Field(0.5, description="channels, or a ratio of the concatenated ones")
     bias: Flag = Field(True, description="the 1x1 convolution has a bias")
-    norm: NormOrInherit = Field(NoNorm(), description="norm after the convolution")
-    activation: ActivationOrInherit = Field(NoActivation(), description="activation after it")
+    norm: NormOrInherit = Field(NoNorm.model_construct(), description="norm after the convolution")
+    activation: ActivationOrInherit = Field(NoActivation.model_construct(), description="activation after it")
 
     def lower(self, b: Builder, joint: Joint) -> int:
         skip, up = joint.align.lower(b, joint.skip, joint.up)
@@ -160,7 +160,7 @@ class AttentionGate(Options):
     features: Width | None = Field(
         0.5, description="channels inside, or a ratio of the skip's; null: the skip's"
     )
-    norm: NormOrInherit = Field(NoNorm(), description="norm of the inner convolutions")
+    norm: NormOrInherit = Field(NoNorm.model_construct(), description="norm of the inner convolutions")
     skip_bias: Flag = Field(False, description="bias of the convolution on the skip")
     gating_unit: Flag = Field(
         False, description="a 1x1 convolution with norm and activation on the gating signal first"

@@ -29,8 +29,8 @@ class Stem(Options):
     kernel_size: Extent = Field(3, description="size of the kernel")
     padding: Padding = Field("same", description="padding of the convolution")
     bias: Flag = Field(True, description="the convolution has a bias")
-    norm: NormOrInherit = Field(Inherit(), description="norm after the convolution")
-    activation: ActivationOrInherit = Field(Inherit(), description="activation after it")
+    norm: NormOrInherit = Field(Inherit.model_construct(), description="norm after the convolution")
+    activation: ActivationOrInherit = Field(Inherit.model_construct(), description="activation after it")
 
     def lower(self, b: Builder, x: int, style: Style, features: int, path: Path) -> int:
         """Adds the convolution and what follows it."""

@@ -60,8 +60,8 @@ class _ConvUp(_Up):
         None, description="channels, or a ratio of the incoming ones; null: the decoder stage's"
     )
     bias: Flag = Field(True, description="the convolution has a bias")
-    norm: NormOrInherit = Field(NoNorm(), description="norm after the convolution")
-    activation: ActivationOrInherit = Field(NoActivation(), description="activation after it")
+    norm: NormOrInherit = Field(NoNorm.model_construct(), description="norm after the convolution")
+    activation: ActivationOrInherit = Field(NoActivation.model_construct(), description="activation after it")
 
     def _features(self, b: Builder, x: int, default: int) -> int:
         return width_of(self.features, b.channels(x), default)

@@ -67,7 +67,7 @@ ConvFeatures = Annotated[
 class StageOptions(Options):
     """What the convolutions of a stage look like; every field per stage or for all."""
 
-    block: PerStage[Block] = Field(Plain(), description="what a stage's convolutions form")
+    block: PerStage[Block] = Field(Plain.model_construct(), description="what a stage's convolutions form")
     convs: PerStage[CountOrZero] = Field(
         2, description="convolutions of kernel_size per stage; 0 passes the map through"
     )
@@ -85,15 +85,15 @@ class StageOptions(Options):
         "end), valid (none), or positions at both ends",
     )
     padding_mode: PerStage[PadModeName] = Field("zeros", description="what is padded")
-    norm: PerStage[Norm] = Field(BatchNorm(), description="normalisation")
-    activation: PerStage[Activation] = Field(ReLU(), description="activation")
+    norm: PerStage[Norm] = Field(BatchNorm.model_construct(), description="normalisation")
+    activation: PerStage[Activation] = Field(ReLU.model_construct(), description="activation")
     order: PerStage[Order] = Field(
         "conv-norm-act", description="order in each unit; norm-act-conv is pre-activation"
     )
     first_preactivation: PerStage[Flag] = Field(
         True, description="false: nothing before a stage's first convolution"
     )
-    dropout: PerStage[Dropout] = Field(NoDropout(), description="dropout in each unit")
+    dropout: PerStage[Dropout] = Field(NoDropout.model_construct(), description="dropout in each unit")
     bias: PerStage[Flag] = Field(True, description="the convolutions have a bias")
     squeeze_excitation: PerStage[SqueezeExcitation | None] = Field(
         None, description="channel attention at the end of a stage or residual unit"
@@ -132,20 +132,19 @@ class Architecture(StageOptions):
     features: tuple[Channels, ...] | None = Field(
         None, description="features of every stage, in place of width, growth and max_width"
     )
-    encoder: StageOptions = Field(StageOptions(), description="overrides for the encoder")
-    bottleneck: StageOptions = Field(StageOptions(), description="overrides for the bottleneck")
-    decoder: DecoderOptions = Field(DecoderOptions(), description="overrides for the decoder")
+    encoder: StageOptions = Field(StageOptions.model_construct(), description="overrides for the encoder")
+    bottleneck: StageOptions = Field(StageOptions.model_construct(), description="overrides for the bottleneck")
+    decoder: DecoderOptions = Field(DecoderOptions.model_construct(), description="overrides for the decoder")
     stem: Stem | None = Field(None, description="a convolution before the first stage")
-    down: PerStage[Downsample] = Field(MaxPool(), description="down-sampling below stage i")
-    up: PerStage[Upsample] = Field(TransposedConv(), description="up-sampling to stage i")
-    fusion: PerStage[Fusion] = Field(Concat(), description="how stage i takes in its skip")
-    align: PerStage[Alignment] = Field(
-        StrictAlignment(), description="what happens where the skip's size differs"
+    down: PerStage[Downsample] = Field(MaxPool.model_construct(), description="down-sampling below stage i")
+    up: PerStage[Upsample] = Field(TransposedConv.model_construct(), description="up-sampling to stage i")
+    fusion: PerStage[Fusion] = Field(Concat.model_construct(), description="how stage i takes in its skip")
+    align: PerStage[Alignment] = Field(StrictAlignment.model_construct(), description="what happens where the skip's size differs"
     )
     fuse: Literal["before_block", "after_block"] = Field(
         "before_block", description="the skip joins before or after the decoder stage's block"
     )
-    head: Head = Field(ConvHead(), description="from the last decoder stage to the classes")
+    head: Head = Field(ConvHead.model_construct(), description="from the last decoder stage to the classes")
     deep_supervision: Annotated[int, Strict(), Field(ge=0, le=7)] = Field(
         0, description="heads on decoder stages 1 to this, returned after the main output"
     )

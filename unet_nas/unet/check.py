@@ -113,7 +113,7 @@ def check(
     >>> result = check(Architecture(depth=4), (250, 256))
     >>> result.valid, result.nearest_valid_sizes
     (False, ((240, 256), (256, 256)))
-    >>> print(result.problems[0].why)
+    >>> print(result.problems[-1].why)
     encoder.downs.1 meets 125 and gives 62, which comes up to 124
     """
     graph = lower(architecture)

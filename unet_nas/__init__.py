@@ -1,7 +1,7 @@
-"""unet_nas: describe, check, audit and search spaces of U-Nets.
+r"""unet_nas: describe, check, audit and search spaces of U-Nets.
 
 >>> import unet_nas
->>> network = unet_nas.load_architecture("architecture:\\n  depth: 4")
+>>> network = unet_nas.load_architecture("architecture:\n  depth: 4")
 >>> unet_nas.check(network, (250, 256)).valid
 False
 

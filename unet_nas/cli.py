@@ -24,9 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-File = Annotated[
-    str, typer.Argument(metavar="FILE", help="An architecture file, or preset:NAME.")
-]
+File = Annotated[str, typer.Argument(metavar="FILE", help="An architecture file, or preset:NAME.")]
 PatchSize = Annotated[
     str | None,
     typer.Option("--patch-size", metavar="SIZE", help="Spatial size of the input, as 572x572."),

@@ -11,8 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from unet_nas.operators import primitives as p
 from unet_nas.errors import Path
+from unet_nas.operators import primitives as p
 from unet_nas.operators.builder import Builder
 from unet_nas.operators.fields import (
     Border,
@@ -106,7 +106,9 @@ class _Strided(_Down):
     )
     bias: Flag = Field(True, description="the convolution has a bias")
     norm: NormOrInherit = Field(NoNorm.model_construct(), description="norm after the convolution")
-    activation: ActivationOrInherit = Field(NoActivation.model_construct(), description="activation after it")
+    activation: ActivationOrInherit = Field(
+        NoActivation.model_construct(), description="activation after it"
+    )
 
     def strides(self, b: Builder, path: Path) -> Axes:
         return b.axes(self.stride, (*path, "stride"))

@@ -158,7 +158,6 @@ def _one_or_stages(value: Any) -> str:
 
 #: a value for every stage, or a list indexed by resolution
 PerStage = Annotated[
-    Annotated[T, Tag("one")]
-    | Annotated[tuple[T, ...], AfterValidator(Stages), Tag("stages")],
+    Annotated[T, Tag("one")] | Annotated[tuple[T, ...], AfterValidator(Stages), Tag("stages")],
     Discriminator(_one_or_stages),
 ]

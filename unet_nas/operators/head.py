@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from unet_nas.operators import primitives as p
 from unet_nas.errors import Path
+from unet_nas.operators import primitives as p
 from unet_nas.operators.builder import Builder
 from unet_nas.operators.fields import Extent, Flag, Options, Padding, Shorthand, Width, width_of
 from unet_nas.operators.unit import (
@@ -30,7 +30,9 @@ class Stem(Options):
     padding: Padding = Field("same", description="padding of the convolution")
     bias: Flag = Field(True, description="the convolution has a bias")
     norm: NormOrInherit = Field(Inherit.model_construct(), description="norm after the convolution")
-    activation: ActivationOrInherit = Field(Inherit.model_construct(), description="activation after it")
+    activation: ActivationOrInherit = Field(
+        Inherit.model_construct(), description="activation after it"
+    )
 
     def lower(self, b: Builder, x: int, style: Style, features: int, path: Path) -> int:
         """Adds the convolution and what follows it."""

@@ -38,7 +38,7 @@ class Call:
     arguments: tuple[tuple[str, Argument], ...] = ()
 
 
-class Misfit(Exception):
+class Misfit(Exception):  # noqa: N818 - a finding, not a failure
     """A map of this size cannot pass through this primitive.
 
     Args:

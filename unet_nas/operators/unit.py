@@ -8,8 +8,8 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
-from unet_nas.operators import primitives as p
 from unet_nas.errors import Path
+from unet_nas.operators import primitives as p
 from unet_nas.operators.builder import Builder
 from unet_nas.operators.fields import (
     Channels,

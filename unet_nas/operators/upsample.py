@@ -11,8 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from unet_nas.operators import primitives as p
 from unet_nas.errors import Path
+from unet_nas.operators import primitives as p
 from unet_nas.operators.builder import Builder
 from unet_nas.operators.fields import (
     Border,
@@ -61,7 +61,9 @@ class _ConvUp(_Up):
     )
     bias: Flag = Field(True, description="the convolution has a bias")
     norm: NormOrInherit = Field(NoNorm.model_construct(), description="norm after the convolution")
-    activation: ActivationOrInherit = Field(NoActivation.model_construct(), description="activation after it")
+    activation: ActivationOrInherit = Field(
+        NoActivation.model_construct(), description="activation after it"
+    )
 
     def _features(self, b: Builder, x: int, default: int) -> int:
         return width_of(self.features, b.channels(x), default)

@@ -1,5 +1,4 @@
-"""Alignment, statically: does a network run on a patch size, and if not, where, why, and
-what is the nearest way out."""
+"""Alignment, statically: does a network run on a patch size, and if not, why, and what helps."""
 
 from __future__ import annotations
 
@@ -298,9 +297,7 @@ class _Examiner:
         if isinstance(node.primitive, p.BatchNorm):
             fixes.append("check with mode eval if it is not to be trained")
         why = f"an input of {'x'.join(map(str, self.size))} is {met} there"
-        return Problem(
-            node.name, None, "single_value", sizes, message, why, tuple(fixes)
-        )
+        return Problem(node.name, None, "single_value", sizes, message, why, tuple(fixes))
 
     def _grown(self, index: int) -> int:
         """Returns the next valid size of axis 0 with which the map has two positions."""

@@ -13,7 +13,14 @@ from unet_nas.operators.fusion import Joint
 from unet_nas.operators.head import ConvHead
 from unet_nas.operators.primitives import Axes
 from unet_nas.operators.unit import Style
-from unet_nas.unet.architecture import PARTS, conv_widths, option_path, per_stage, stage_options, varies
+from unet_nas.unet.architecture import (
+    PARTS,
+    conv_widths,
+    option_path,
+    per_stage,
+    stage_options,
+    varies,
+)
 
 if TYPE_CHECKING:
     from unet_nas.unet.architecture import Architecture, Part
@@ -106,11 +113,10 @@ class _Lowering:
         last = stage + 1 == self.a.depth
         return ("bottleneck" if last else "encoder"), stage + 1
 
-    def _decode(
-        self, x: int, skips: list[int], factors: list[Axes]
-    ) -> tuple[list[int], list[int]]:
+    def _decode(self, x: int, skips: list[int], factors: list[Axes]) -> tuple[list[int], list[int]]:
         a, b = self.a, self.b
-        maps, deep = [], []
+        maps: list[int] = []
+        deep: list[int] = []
         deep_head = a.head if isinstance(a.head, ConvHead) else ConvHead()
         for i in reversed(range(a.depth)):
             features, style, below = self.decoder_features[i], self._style("decoder", i), x

@@ -46,7 +46,7 @@ class Preset:
 def load_architecture(
     source: str | os.PathLike[str], assignments: Sequence[str] = ()
 ) -> Architecture:
-    """Returns the architecture that a file, a text or ``preset:NAME`` describes.
+    r"""Returns the architecture that a file, a text or ``preset:NAME`` describes.
 
     Args:
         source: a path, ``preset:NAME``, or YAML text (anything with a line break in it).
@@ -56,7 +56,7 @@ def load_architecture(
         DocumentError: with every fault of the file, each with its line and field.
         InputError: if there is no such file or preset.
 
-    >>> load_architecture("architecture:\\n  depth: 3").depth
+    >>> load_architecture("architecture:\n  depth: 3").depth
     3
     """
     return to_architecture(open_document(source), assignments)

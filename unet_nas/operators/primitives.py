@@ -506,6 +506,9 @@ class MaxPool(Primitive):
 class AvgPool(Primitive):
     """Average pooling: sizes as for max pooling. Source: ``torch.nn.AvgPool2d``.
 
+    In 3D PyTorch refuses a map that is smaller than the window even where padding would
+    make up for it (``aten/src/ATen/native/Pool.h``, ``check_input_size``).
+
     >>> AvgPool((2,), (2,), (0,), False, True).size(0, [9])
     4
     """
@@ -519,6 +522,8 @@ class AvgPool(Primitive):
     def size(self, axis: int, sizes: Sequence[int]) -> int:
         kernel, padding = self.kernel[axis], self.padding[axis]
         out = _pooled_size(sizes[0], kernel, self.stride[axis], padding, self.ceil_mode)
+        if len(self.kernel) == 3 and sizes[0] < kernel:
+            raise Misfit("too_small", sizes, f"at least {kernel}, its window")
         if out < 1:
             raise Misfit("too_small", sizes, f"at least {kernel - 2 * padding}, its window")
         return out

@@ -27,7 +27,9 @@ from unet_nas.operators.fields import (
 from unet_nas.operators.primitives import Axes
 from unet_nas.operators.unit import (
     ActivationOrInherit,
+    DropoutOrInherit,
     NoActivation,
+    NoDropout,
     NoNorm,
     NormOrInherit,
     Style,
@@ -106,6 +108,7 @@ class _Strided(_Down):
     bias: Flag = Field(True, description="the convolution has a bias")
     norm: NormOrInherit = Field(NoNorm(), description="norm after the convolution")
     activation: ActivationOrInherit = Field(NoActivation(), description="activation after it")
+    dropout: DropoutOrInherit = Field(NoDropout(), description="dropout after it")
 
     def strides(self, b: Builder, path: Path) -> Axes:
         return b.axes(self.stride, (*path, "stride"))
@@ -123,7 +126,7 @@ class _Strided(_Down):
             mode=style.padding_mode,
             bias=self.bias,
         )
-        return lower_after(b, x, style, self.norm, self.activation, path)
+        return lower_after(b, x, style, self.norm, self.activation, path, self.dropout)
 
 
 class StridedConv(_Strided):

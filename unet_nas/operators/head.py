@@ -12,7 +12,9 @@ from unet_nas.operators.builder import Builder, Path
 from unet_nas.operators.fields import Extent, Flag, Options, Padding, Shorthand, Width, width_of
 from unet_nas.operators.unit import (
     ActivationOrInherit,
+    DropoutOrInherit,
     Inherit,
+    NoDropout,
     NormOrInherit,
     Style,
     lower_after,
@@ -30,6 +32,7 @@ class Stem(Options):
     bias: Flag = Field(True, description="the convolution has a bias")
     norm: NormOrInherit = Field(Inherit(), description="norm after the convolution")
     activation: ActivationOrInherit = Field(Inherit(), description="activation after it")
+    dropout: DropoutOrInherit = Field(NoDropout(), description="dropout after it")
 
     def lower(self, b: Builder, x: int, style: Style, features: int, path: Path) -> int:
         """Adds the convolution and what follows it."""
@@ -43,7 +46,7 @@ class Stem(Options):
             mode=style.padding_mode,
             bias=self.bias,
         )
-        return lower_after(b, x, style, self.norm, self.activation, path)
+        return lower_after(b, x, style, self.norm, self.activation, path, self.dropout)
 
 
 class ConvHead(Options):

@@ -111,9 +111,7 @@ class _Strided(_Down):
     activation: ActivationOrInherit = Field(
         NoActivation.model_construct(), description="activation after it"
     )
-    dropout: DropoutOrInherit = Field(
-        NoDropout.model_construct(), description="dropout after it"
-    )
+    dropout: DropoutOrInherit = Field(NoDropout.model_construct(), description="dropout after it")
 
     def strides(self, b: Builder, path: Path) -> Axes:
         return b.axes(self.stride, (*path, "stride"))

@@ -35,9 +35,7 @@ class Stem(Options):
     activation: ActivationOrInherit = Field(
         Inherit.model_construct(), description="activation after it"
     )
-    dropout: DropoutOrInherit = Field(
-        NoDropout.model_construct(), description="dropout after it"
-    )
+    dropout: DropoutOrInherit = Field(NoDropout.model_construct(), description="dropout after it")
 
     def lower(self, b: Builder, x: int, style: Style, features: int, path: Path) -> int:
         """Adds the convolution and what follows it."""

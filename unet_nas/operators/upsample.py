@@ -67,9 +67,7 @@ class _ConvUp(_Up):
     activation: ActivationOrInherit = Field(
         NoActivation.model_construct(), description="activation after it"
     )
-    dropout: DropoutOrInherit = Field(
-        NoDropout.model_construct(), description="dropout after it"
-    )
+    dropout: DropoutOrInherit = Field(NoDropout.model_construct(), description="dropout after it")
 
     def _features(self, b: Builder, x: int, default: int) -> int:
         return width_of(self.features, b.channels(x), default)

@@ -287,10 +287,6 @@ def _table(*headers: str) -> Table:
     from rich import box
     from rich.table import Table
 
-    from unet_nas.audit.audit import Audit
-    from unet_nas.audit.memory import Training
-    from unet_nas.report.tables import Table as DataTable
-
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for header in headers:
         right = header.startswith(">")

@@ -404,8 +404,7 @@ def draw_size(rng: Random, graph: Graph) -> Size:
     largest, fitting = LARGEST[graph.dims], rng.random() < FITTING
     while True:
         size = tuple(
-            _draw_axis(rng, AxisSizes(graph, axis), largest, fitting)
-            for axis in range(graph.dims)
+            _draw_axis(rng, AxisSizes(graph, axis), largest, fitting) for axis in range(graph.dims)
         )
         if largest == 1 or _elements(graph, size) <= MAX_ELEMENTS:
             return size

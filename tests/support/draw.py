@@ -49,7 +49,7 @@ NUMBERS: dict[str, Sequence[float]] = {
     "max_width": (2, 4, 8, 8, 16),
     "features": (1, 2, 4, 4, 4, 8),
     "conv_features": (2, 4, 4, 8),
-    "convs": (0, 0, 1, 1, 2, 2, 2, 3, 4),
+    "convs": (0, 0, 0, 1, 1, 2, 2, 2, 3, 4),
     "kernel_size": (1, 2, 3, 3, 3, 4, 5),
     "projection_kernel": (1, 1, 2, 3),
     "dilation": (1, 1, 2, 2, 3),
@@ -216,7 +216,7 @@ def repaired(tree: Tree) -> Tree:
     tree = copy.deepcopy(tree)
     for _ in range(12):
         faults = verdict(tree)[1]
-        if not any([_remove(tree, fault.path) for fault in faults]):
+        if not sum(_remove(tree, fault.path) for fault in faults):
             break
     return tree
 

@@ -195,16 +195,16 @@ def test_every_rule_between_fields_is_broken_often(monkeypatch):
     assert {site: hits[site] for site in fault_sites() if hits[site] < 20} == {}
 
 
-def _site(frame) -> str:
+def _site(frame) -> str | None:
     """Names the call of ``fault`` (or ``Fault``) from which a fault came."""
     while frame.f_code.co_name == "fault":
         frame = frame.f_back
     path, line = Path(frame.f_code.co_filename), frame.f_lineno
-    return next(
-        name
-        for name, (source, first, last) in fault_sites().items()
-        if source == path and first <= line <= last
-    )
+    return next((name for name, place in fault_sites().items() if _inside(path, line, place)), None)
+
+
+def _inside(path: Path, line: int, place: tuple[Path, int, int]) -> bool:
+    return path == place[0] and place[1] <= line <= place[2]
 
 
 @cache

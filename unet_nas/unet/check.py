@@ -291,7 +291,8 @@ class _Examiner:
             f"{node.name} needs more than one value to normalise, got a map of {met} "
             f"in a batch of {self.batch_size}"
         )
-        fixes = [f"pad axis 0 from {self.size[0]} to {self._grown(index)}"]
+        grown = self._grown(index)
+        fixes = [f"pad axis 0 from {self.size[0]} to {grown}"] if grown else []
         if not isinstance(node.primitive, p.InstanceNorm):
             fixes.insert(0, f"use a batch of {self.batch_size + 1} or more")
         if isinstance(node.primitive, p.BatchNorm):
@@ -299,14 +300,20 @@ class _Examiner:
         why = f"an input of {'x'.join(map(str, self.size))} is {met} there"
         return Problem(node.name, None, "single_value", sizes, message, why, tuple(fixes))
 
-    def _grown(self, index: int) -> int:
+    def _grown(self, index: int) -> int | None:
         """Returns the next valid size of axis 0 with which the map has two positions."""
+        low = self.size[0]
+        high = next((low << k for k in range(1, 20) if self._several(index, low << k)), None)
+        if high is None:
+            return None
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self._several(index, middle) else (middle, high)
         sizes = AxisSizes(self.graph, 0)
-        n = self.size[0]
-        while True:
-            n = sizes.nearest(n)[1] or n + 1
-            if (trace_axis(self.graph, 0, n).sizes[index] or 0) > 1:
-                return n
+        return high if sizes.valid(high) else sizes.nearest(high)[1]
+
+    def _several(self, index: int, size: int) -> bool:
+        return (trace_axis(self.graph, 0, size).sizes[index] or 0) > 1
 
 
 _UNEQUAL_FACTORS = "what goes down in between and what comes up differ"

@@ -91,10 +91,6 @@ class Function:
         self.packs = (0, 0)
 
 
-class StopRecomputation(Exception):
-    """All that backward needs of a checkpointed segment has been computed again."""
-
-
 class Frame:
     """A checkpointed segment: what it saved is thrown away, and made again in backward.
 
@@ -136,8 +132,7 @@ class Frame:
         for storage in storages:
             eager.keep(storage)
             self.taken.append(storage)
-        if self.packed == self.total:
-            raise StopRecomputation
+        eager.muted = self.packed == self.total
 
     def unpack(self, function: Function) -> tuple[Storage, ...]:
         """Returns the saved tensors of a function, after the second run where it is due."""
@@ -162,6 +157,8 @@ class Eager:
         visits: ``(position in the timeline, place, backward?)`` at each change of place.
         grad: Whether functions are recorded.
         frame: The checkpointed segment that is running, if any.
+        muted: Whether a recomputation has all it needs: the real one stops here, this one plays
+            on without memory.
     """
 
     def __init__(self, *, grad: bool) -> None:
@@ -172,6 +169,7 @@ class Eager:
         self.place = 0
         self.grad = grad
         self.frame: Frame | None = None
+        self.muted = False
         self._order = 0
 
     def visit(self, place: int, phase: str) -> None:
@@ -186,9 +184,10 @@ class Eager:
     ) -> Tensor:
         """Allocates a tensor with one owner."""
         timeline = self.timeline
-        storage = Storage(elements * itemsize, kind, len(timeline), self.place)
+        size_bytes = 0 if self.muted else elements * itemsize
+        storage = Storage(size_bytes, kind, len(timeline), self.place)
         self.storages.append(storage)
-        self.live_bytes += storage.size_bytes
+        self.live_bytes += size_bytes
         timeline.append(self.live_bytes)
         return Tensor(storage, elements, itemsize, None, dense)
 
@@ -238,13 +237,18 @@ class Eager:
         for storage in storages:
             self.keep(storage)
 
-    def saving(self, inputs: Sequence[Tensor], saved: Sequence[Tensor]) -> None:
-        """Says before an operator runs which inputs it will save: a recomputation may end here."""
+    def saving(self, inputs: Sequence[Tensor], saved: int) -> None:
+        """Says before an operator runs how many inputs it saves: a recomputation may end here."""
+        if self.frame is not None and any(tensor.function is not None for tensor in inputs):
+            self.muted |= self.ends(saved)
+
+    def ends(self, saved: int) -> bool:
+        """Whether a recomputation ends with the operator at hand, which saves so many tensors.
+
+        Its other results then never get out of it: they are a workspace.
+        """
         frame = self.frame
-        if frame is None or not frame.running or frame.packed + len(saved) < frame.total:
-            return
-        if any(tensor.function is not None for tensor in inputs):
-            self.record(saved[0], inputs, saved)
+        return frame is not None and frame.running and frame.packed + saved >= frame.total
 
     def keep(self, storage: Storage) -> None:
         """Makes backward an owner of a storage."""

@@ -131,16 +131,20 @@ def _make_training_state(run: _Run, options: Training) -> None:
         run.eager.leaf(parameter, not options.set_to_none)
         if not options.set_to_none:
             run.eager.new(parameter.elements, parameter.itemsize, "gradients")
-    optimizers.make_state(
-        run.eager, options.optimizer, parameters, momentum=options.momentum
-    )
+    optimizers.make_state(run.eager, options.optimizer, parameters, momentum=options.momentum)
 
 
 def inference_memory(
-    graph: Graph, patch_size: Sequence[int], batch_size: int, precision: Precision = "fp32"
+    graph: Graph,
+    patch_size: Sequence[int],
+    batch_size: int,
+    precision: Precision = "fp32",
+    *,
+    in_place: bool = False,
 ) -> Memory:
     """Returns the memory of one forward pass in evaluation mode without gradients."""
     run = _Run(graph, patch_size, batch_size, precision, training=False)
+    run.cut(Training(in_place=in_place))
     run.forward()
     return _memory(run)
 

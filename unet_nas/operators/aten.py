@@ -102,9 +102,7 @@ def repeat(eager: Eager, x: Tensor, times: int) -> Tensor:
     return out
 
 
-def group_norm(
-    eager: Eager, x: Tensor, affine: Sequence[Tensor], statistics: int
-) -> Tensor:
+def group_norm(eager: Eager, x: Tensor, affine: Sequence[Tensor], statistics: int) -> Tensor:
     """``native_group_norm``: saves input, weight, mean and reciprocal deviation per group."""
     out = _normed(eager, x, affine)
     return _with_statistics(eager, out, (x, *affine), statistics, _group_norm_backward)
@@ -179,8 +177,7 @@ def _broadcast_backward(eager: Eager, function: Function, gradient: Tensor) -> G
     """Full-size gradients for all inputs first, then each summed or converted to its own form."""
     width = max(gradient.itemsize, *(itemsize for _, itemsize in function.wants))
     full = [
-        None if target is None else eager.new(gradient.elements, width)
-        for target in function.edges
+        None if target is None else eager.new(gradient.elements, width) for target in function.edges
     ]
     if function.frame is not None:
         eager.free(function)

@@ -139,9 +139,7 @@ class Plain(Options):
 def _plain_unit(
     b: Builder, x: int, stage: Stage, features: int, stride: Axes, *, lead: bool
 ) -> int:
-    return lower_unit(
-        b, x, stage.style, lambda y: stage.conv(b, y, features, stride), lead=lead
-    )
+    return lower_unit(b, x, stage.style, lambda y: stage.conv(b, y, features, stride), lead=lead)
 
 
 class Residual(Options):
@@ -194,7 +192,12 @@ class Residual(Options):
             last = i == len(widths) - 1
             with b.scope(f"convs.{i}"):
                 x = self._conv(
-                    b, x, stage, features, stride, lead=lead or i > 0,
+                    b,
+                    x,
+                    stage,
+                    features,
+                    stride,
+                    lead=lead or i > 0,
                     norm=not (last and where == "none"),
                     act=not (last and where != "before_add"),
                 )
@@ -203,12 +206,25 @@ class Residual(Options):
         return style.activation.lower(b, x, "act") if where == "after_add" else x
 
     def _conv(
-        self, b: Builder, x: int, stage: Stage, features: int, stride: Axes,
-        *, lead: bool, norm: bool, act: bool,
+        self,
+        b: Builder,
+        x: int,
+        stage: Stage,
+        features: int,
+        stride: Axes,
+        *,
+        lead: bool,
+        norm: bool,
+        act: bool,
     ) -> int:
         return lower_unit(
-            b, x, stage.style, lambda y: stage.conv(b, y, features, stride),
-            norm=norm, act=act, lead=lead,
+            b,
+            x,
+            stage.style,
+            lambda y: stage.conv(b, y, features, stride),
+            norm=norm,
+            act=act,
+            lead=lead,
         )
 
     def _shortcut(self, b: Builder, x: int, stage: Stage, features: int, stride: Axes) -> int:
@@ -286,8 +302,11 @@ class InvertedBottleneck(Options):
         if hidden != b.channels(x):
             with b.scope("expand"):
                 x = lower_unit(
-                    b, x, style,
-                    lambda y: b.conv("conv", y, hidden, kernel=ones, bias=style.bias), lead=lead,
+                    b,
+                    x,
+                    style,
+                    lambda y: b.conv("conv", y, hidden, kernel=ones, bias=style.bias),
+                    lead=lead,
                 )
             lead = True
         with b.scope("filter"):
@@ -295,7 +314,9 @@ class InvertedBottleneck(Options):
         x = stage.squeezed(b, x)
         with b.scope("project"):
             x = lower_unit(
-                b, x, style,
+                b,
+                x,
+                style,
                 lambda y: b.conv("conv", y, features, kernel=ones, bias=style.bias),
                 act=style.preactivated,
             )

@@ -187,7 +187,9 @@ class Builder:
 
     def _refuse_groups(self, name: str, inputs: int, outputs: int, groups: int, path: Path) -> None:
         nearest = next(d for d in range(groups, 0, -1) if inputs % d == outputs % d == 0)
-        rule = f"must divide the {inputs} input and {outputs} output channels of {self.prefix}{name}"
+        rule = (
+            f"must divide the {inputs} input and {outputs} output channels of {self.prefix}{name}"
+        )
         self.fault(path, rule, groups, f"use {nearest}")
 
     def finish(self, outputs: tuple[int, ...]) -> Graph:

@@ -11,8 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from unet_nas.operators import primitives as p
 from unet_nas.errors import Path
+from unet_nas.operators import primitives as p
 from unet_nas.operators.builder import Builder
 from unet_nas.operators.fields import (
     Border,
@@ -28,7 +28,9 @@ from unet_nas.operators.fields import (
 from unet_nas.operators.primitives import Axes
 from unet_nas.operators.unit import (
     ActivationOrInherit,
+    DropoutOrInherit,
     NoActivation,
+    NoDropout,
     NoNorm,
     NormOrInherit,
     Style,
@@ -105,8 +107,11 @@ class _Strided(_Down):
         None, description="channels, or a ratio of the incoming ones; null: keep them"
     )
     bias: Flag = Field(True, description="the convolution has a bias")
-    norm: NormOrInherit = Field(NoNorm(), description="norm after the convolution")
-    activation: ActivationOrInherit = Field(NoActivation(), description="activation after it")
+    norm: NormOrInherit = Field(NoNorm.model_construct(), description="norm after the convolution")
+    activation: ActivationOrInherit = Field(
+        NoActivation.model_construct(), description="activation after it"
+    )
+    dropout: DropoutOrInherit = Field(NoDropout.model_construct(), description="dropout after it")
 
     def strides(self, b: Builder, path: Path) -> Axes:
         return b.axes(self.stride, (*path, "stride"))
@@ -124,7 +129,7 @@ class _Strided(_Down):
             mode=style.padding_mode,
             bias=self.bias,
         )
-        return lower_after(b, x, style, self.norm, self.activation, path)
+        return lower_after(b, x, style, self.norm, self.activation, path, self.dropout)
 
 
 class StridedConv(_Strided):

@@ -15,9 +15,7 @@ import heapq
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-Kind = Literal[
-    "parameters", "buffers", "gradients", "optimizer", "input", "temporaries"
-]
+Kind = Literal["parameters", "buffers", "gradients", "optimizer", "input", "temporaries"]
 
 _LATEST = 1 << 60
 
@@ -371,7 +369,9 @@ def fresh(eager: Eager, function: Function, gradient: Tensor) -> Gradients:
 def passed(eager: Eager, function: Function, gradient: Tensor) -> Gradients:
     """Hands the same gradient to every input, converted where an input's width differs."""
     return [
-        None if target is None else eager.view(gradient)
+        None
+        if target is None
+        else eager.view(gradient)
         if itemsize == gradient.itemsize
         else eager.new(elements, itemsize)
         for target, (elements, itemsize) in zip(function.edges, function.wants, strict=True)

@@ -27,7 +27,12 @@ MAX_EXTENT = 1_000
 
 
 class Options(BaseModel):
-    """Base of all that people write: frozen, no unknown keys, no infinities."""
+    """Base of all that people write: frozen, no unknown keys, no infinities.
+
+    Validators are built when they are first needed, and defaults are given as
+    ``Class.model_construct()``, which needs none: so one schema is built per process, that
+    of the whole architecture, and the command line starts quickly.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
@@ -153,7 +158,6 @@ def _one_or_stages(value: Any) -> str:
 
 #: a value for every stage, or a list indexed by resolution
 PerStage = Annotated[
-    Annotated[T, Tag("one")]
-    | Annotated[tuple[T, ...], AfterValidator(Stages), Tag("stages")],
+    Annotated[T, Tag("one")] | Annotated[tuple[T, ...], AfterValidator(Stages), Tag("stages")],
     Discriminator(_one_or_stages),
 ]

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from unet_nas.operators import primitives as p
 from unet_nas.errors import Path
+from unet_nas.operators import primitives as p
 from unet_nas.operators.builder import Builder
 from unet_nas.operators.fields import Flag, Options, Shorthand, Width, width_of
 from unet_nas.operators.primitives import Axes
@@ -121,8 +121,10 @@ class ConcatBottleneck(Options):
     first: Literal["skip", "decoder"] = Field("skip", description="whose channels come first")
     features: Width = Field(0.5, description="channels, or a ratio of the concatenated ones")
     bias: Flag = Field(True, description="the 1x1 convolution has a bias")
-    norm: NormOrInherit = Field(NoNorm(), description="norm after the convolution")
-    activation: ActivationOrInherit = Field(NoActivation(), description="activation after it")
+    norm: NormOrInherit = Field(NoNorm.model_construct(), description="norm after the convolution")
+    activation: ActivationOrInherit = Field(
+        NoActivation.model_construct(), description="activation after it"
+    )
 
     def lower(self, b: Builder, joint: Joint) -> int:
         skip, up = joint.align.lower(b, joint.skip, joint.up)
@@ -160,7 +162,9 @@ class AttentionGate(Options):
     features: Width | None = Field(
         0.5, description="channels inside, or a ratio of the skip's; null: the skip's"
     )
-    norm: NormOrInherit = Field(NoNorm(), description="norm of the inner convolutions")
+    norm: NormOrInherit = Field(
+        NoNorm.model_construct(), description="norm of the inner convolutions"
+    )
     skip_bias: Flag = Field(False, description="bias of the convolution on the skip")
     gating_unit: Flag = Field(
         False, description="a 1x1 convolution with norm and activation on the gating signal first"
@@ -186,13 +190,25 @@ class AttentionGate(Options):
         return width_of(self.features, channels, channels)
 
     def _conv_norm(
-        self, b: Builder, name: str, x: int, features: int, joint: Joint,
-        *, stride: Axes | None = None, bias: bool = True,
+        self,
+        b: Builder,
+        name: str,
+        x: int,
+        features: int,
+        joint: Joint,
+        *,
+        stride: Axes | None = None,
+        bias: bool = True,
     ) -> int:
         with b.scope(name):
             x = b.conv(
-                "conv", x, features, kernel=stride or b.ones, stride=stride,
-                padding="valid", bias=bias,
+                "conv",
+                x,
+                features,
+                kernel=stride or b.ones,
+                stride=stride,
+                padding="valid",
+                bias=bias,
             )
             return lower_after(b, x, joint.style, self.norm, NoActivation(), joint.path)
 

@@ -7,13 +7,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from unet_nas.operators import primitives as p
 from unet_nas.errors import Path
+from unet_nas.operators import primitives as p
 from unet_nas.operators.builder import Builder
 from unet_nas.operators.fields import Extent, Flag, Options, Padding, Shorthand, Width, width_of
 from unet_nas.operators.unit import (
     ActivationOrInherit,
+    DropoutOrInherit,
     Inherit,
+    NoDropout,
     NormOrInherit,
     Style,
     lower_after,
@@ -29,8 +31,11 @@ class Stem(Options):
     kernel_size: Extent = Field(3, description="size of the kernel")
     padding: Padding = Field("same", description="padding of the convolution")
     bias: Flag = Field(True, description="the convolution has a bias")
-    norm: NormOrInherit = Field(Inherit(), description="norm after the convolution")
-    activation: ActivationOrInherit = Field(Inherit(), description="activation after it")
+    norm: NormOrInherit = Field(Inherit.model_construct(), description="norm after the convolution")
+    activation: ActivationOrInherit = Field(
+        Inherit.model_construct(), description="activation after it"
+    )
+    dropout: DropoutOrInherit = Field(NoDropout.model_construct(), description="dropout after it")
 
     def lower(self, b: Builder, x: int, style: Style, features: int, path: Path) -> int:
         """Adds the convolution and what follows it."""
@@ -44,7 +49,7 @@ class Stem(Options):
             mode=style.padding_mode,
             bias=self.bias,
         )
-        return lower_after(b, x, style, self.norm, self.activation, path)
+        return lower_after(b, x, style, self.norm, self.activation, path, self.dropout)
 
 
 class ConvHead(Options):

@@ -71,9 +71,7 @@ def _foreach(
         _release(eager, _like(eager, parameters))
 
 
-def _single_sgd(
-    eager: Eager, parameters: Sequence[Tensor], decayed: bool, nesterov: bool
-) -> None:
+def _single_sgd(eager: Eager, parameters: Sequence[Tensor], decayed: bool, nesterov: bool) -> None:
     """One parameter at a time; its own gradient copy lives into the next."""
     held: Tensor | None = None
     for parameter in parameters:

@@ -301,7 +301,6 @@ def _multiply(eager: Eager, mode: Mode, site: Site, inputs: Sequence[Tensor]) ->
     return aten.multiply(eager, inputs[0], inputs[1])
 
 
-
 TAPE: Mapping[type[p.Primitive], Entry] = {
     p.Conv: _convolution,
     p.ConvTranspose: _convolution,

@@ -23,8 +23,19 @@ __all__ = [
     "shown",
 ]
 
-SECTIONS: tuple[str, ...] = ("architecture", "data", "budget", "train", "search")
-"""The sections a document may have."""
+SECTIONS: tuple[str, ...] = (
+    "name",
+    "about",
+    "reference",
+    "architecture",
+    "data",
+    "budget",
+    "objectives",
+    "train",
+    "search",
+    "baselines",
+)
+"""The sections a document may have; ``name``, ``about`` and ``reference`` are text for people."""
 
 _PLAIN_KEY = re.compile(r"[^\W\d][\w-]*")
 _LONGEST_SHOWN = 60

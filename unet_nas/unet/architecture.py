@@ -32,7 +32,8 @@ from unet_nas.operators.fields import (
     Stages,
     width_of,
 )
-from unet_nas.operators.fusion import Alignment, Concat, Fusion, Strict as StrictAlignment
+from unet_nas.operators.fusion import Alignment, Concat, Fusion
+from unet_nas.operators.fusion import Strict as StrictAlignment
 from unet_nas.operators.head import ConvHead, Head, Stem
 from unet_nas.operators.unit import (
     Activation,
@@ -67,7 +68,9 @@ ConvFeatures = Annotated[
 class StageOptions(Options):
     """What the convolutions of a stage look like; every field per stage or for all."""
 
-    block: PerStage[Block] = Field(Plain(), description="what a stage's convolutions form")
+    block: PerStage[Block] = Field(
+        Plain.model_construct(), description="what a stage's convolutions form"
+    )
     convs: PerStage[CountOrZero] = Field(
         2, description="convolutions of kernel_size per stage; 0 passes the map through"
     )
@@ -85,15 +88,17 @@ class StageOptions(Options):
         "end), valid (none), or positions at both ends",
     )
     padding_mode: PerStage[PadModeName] = Field("zeros", description="what is padded")
-    norm: PerStage[Norm] = Field(BatchNorm(), description="normalisation")
-    activation: PerStage[Activation] = Field(ReLU(), description="activation")
+    norm: PerStage[Norm] = Field(BatchNorm.model_construct(), description="normalisation")
+    activation: PerStage[Activation] = Field(ReLU.model_construct(), description="activation")
     order: PerStage[Order] = Field(
         "conv-norm-act", description="order in each unit; norm-act-conv is pre-activation"
     )
     first_preactivation: PerStage[Flag] = Field(
         True, description="false: nothing before a stage's first convolution"
     )
-    dropout: PerStage[Dropout] = Field(NoDropout(), description="dropout in each unit")
+    dropout: PerStage[Dropout] = Field(
+        NoDropout.model_construct(), description="dropout in each unit"
+    )
     bias: PerStage[Flag] = Field(True, description="the convolutions have a bias")
     squeeze_excitation: PerStage[SqueezeExcitation | None] = Field(
         None, description="channel attention at the end of a stage or residual unit"
@@ -132,20 +137,34 @@ class Architecture(StageOptions):
     features: tuple[Channels, ...] | None = Field(
         None, description="features of every stage, in place of width, growth and max_width"
     )
-    encoder: StageOptions = Field(StageOptions(), description="overrides for the encoder")
-    bottleneck: StageOptions = Field(StageOptions(), description="overrides for the bottleneck")
-    decoder: DecoderOptions = Field(DecoderOptions(), description="overrides for the decoder")
+    encoder: StageOptions = Field(
+        StageOptions.model_construct(), description="overrides for the encoder"
+    )
+    bottleneck: StageOptions = Field(
+        StageOptions.model_construct(), description="overrides for the bottleneck"
+    )
+    decoder: DecoderOptions = Field(
+        DecoderOptions.model_construct(), description="overrides for the decoder"
+    )
     stem: Stem | None = Field(None, description="a convolution before the first stage")
-    down: PerStage[Downsample] = Field(MaxPool(), description="down-sampling below stage i")
-    up: PerStage[Upsample] = Field(TransposedConv(), description="up-sampling to stage i")
-    fusion: PerStage[Fusion] = Field(Concat(), description="how stage i takes in its skip")
+    down: PerStage[Downsample] = Field(
+        MaxPool.model_construct(), description="down-sampling below stage i"
+    )
+    up: PerStage[Upsample] = Field(
+        TransposedConv.model_construct(), description="up-sampling to stage i"
+    )
+    fusion: PerStage[Fusion] = Field(
+        Concat.model_construct(), description="how stage i takes in its skip"
+    )
     align: PerStage[Alignment] = Field(
-        StrictAlignment(), description="what happens where the skip's size differs"
+        StrictAlignment.model_construct(), description="what happens where the skip's size differs"
     )
     fuse: Literal["before_block", "after_block"] = Field(
         "before_block", description="the skip joins before or after the decoder stage's block"
     )
-    head: Head = Field(ConvHead(), description="from the last decoder stage to the classes")
+    head: Head = Field(
+        ConvHead.model_construct(), description="from the last decoder stage to the classes"
+    )
     deep_supervision: Annotated[int, Strict(), Field(ge=0, le=7)] = Field(
         0, description="heads on decoder stages 1 to this, returned after the main output"
     )
@@ -154,7 +173,7 @@ class Architecture(StageOptions):
     def _check(self) -> Self:
         faults = list(_shape_faults(self))
         if not faults:
-            from unet_nas.unet.graph import lower_with_faults
+            from unet_nas.unet.graph import lower_with_faults  # noqa: PLC0415 - graph imports this module
 
             faults = lower_with_faults(self)[1]
         if faults:
@@ -176,7 +195,7 @@ class Architecture(StageOptions):
 
     def digest(self) -> str:
         """Returns a SHA-256 of the lowered graph: equal networks have equal digests."""
-        from unet_nas.unet.graph import lower
+        from unet_nas.unet.graph import lower  # noqa: PLC0415 - graph imports this module
 
         return lower(self).digest()
 
@@ -240,7 +259,9 @@ def _shape_faults(a: Architecture) -> Iterator[Fault]:
     if a.decoder.features is not None and len(a.decoder.features) != a.depth:
         yield _length_fault(("decoder", "features"), a.depth, "depth", a.decoder.features)
     if a.deep_supervision >= a.depth:
-        rule = f"must be below the depth {a.depth}: decoder stages 1 to {a.depth - 1} can have heads"
+        rule = (
+            f"must be below the depth {a.depth}: decoder stages 1 to {a.depth - 1} can have heads"
+        )
         fix, reads = f"use {a.depth - 1}", (("depth",),)
         yield Fault(("deep_supervision",), rule, str(a.deep_supervision), fix, reads)
 

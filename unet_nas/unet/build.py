@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as torch_checkpoint
 
-from unet_nas.errors import InputError
 from unet_nas.operators import primitives as p
 from unet_nas.operators.builder import Graph
 from unet_nas.unet import layers
@@ -233,8 +232,6 @@ def _recomputed(graph: Graph, unit: range, steps: list[Step], last: list[int]) -
     read = dict.fromkeys(i for step in inside for i in step.inputs if i not in unit)
     exits = tuple(i for i in unit if last[i] >= unit.stop)
     # what enters stays alive for the recomputation: it must not be freed inside
-    kept = [
-        Step(s.slot, s.path, s.inputs, tuple(i for i in s.freed if i in unit)) for s in inside
-    ]
+    kept = [Step(s.slot, s.path, s.inputs, tuple(i for i in s.freed if i in unit)) for s in inside]
     freed = tuple(i for i in read if last[i] < unit.stop)
     return Segment(tuple(kept), True, tuple(read), exits, freed)

@@ -1,10 +1,10 @@
-"""Alignment, statically: does a network run on a patch size, and if not, where, why, and
-what is the nearest way out."""
+"""Alignment, statically: does a network run on a patch size, and if not, why, and what helps."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import Literal
 
@@ -112,7 +112,7 @@ def check(
     >>> result = check(Architecture(depth=4), (250, 256))
     >>> result.valid, result.nearest_valid_sizes
     (False, ((240, 256), (256, 256)))
-    >>> print(result.problems[0].why)
+    >>> print(result.problems[-1].why)
     encoder.downs.1 meets 125 and gives 62, which comes up to 124
     """
     graph = lower(architecture)
@@ -190,10 +190,12 @@ class _Examiner:
 
     def _why(self, axis: int, index: int, misfit: p.Misfit) -> str:
         inputs = self.graph.nodes[index].inputs
-        if misfit.reason == "mismatch":
-            between = range(min(inputs) + 1, max(inputs) + 1)
-            return self._lossy(axis, between) or self._eaten(axis, between) or _UNEQUAL_FACTORS
-        return self._shrunk(axis, inputs[0])
+        if misfit.reason != "mismatch":
+            return self._shrunk(axis, inputs[0])
+        if ".units." in self.graph.nodes[index].name:
+            return "the convolutions and the shortcut of the unit round an odd size differently"
+        between = range(min(inputs) + 1, max(inputs) + 1)
+        return self._lossy(axis, between) or self._eaten(axis, between) or _UNEQUAL_FACTORS
 
     def _lossy(self, axis: int, between: range) -> str:
         """Names the first down-sampling whose input its factor does not divide."""
@@ -201,13 +203,9 @@ class _Examiner:
             node = self.graph.nodes[index]
             factor = _down_factor(node.primitive, axis)
             got, gave = self._size(axis, node.inputs[0]), self._size(axis, index)
-            if factor > 1 and got and gave and gave * factor != got and "shortcut" not in node.name:
+            if factor > 1 and got and gave and got % factor and "shortcut" not in node.name:
                 place = ".".join(node.name.split(".")[:3])
-                eaten = self._eaten(axis, range(node.inputs[0] + 1, between.stop))
-                also = f"; and {eaten}" if eaten else ""
-                if got % factor == 0:
-                    continue
-                return f"{place} meets {got} and gives {gave}, which comes up to {gave * factor}{also}"
+                return f"{place} meets {got} and gives {gave}, which comes up to {gave * factor}"
         return ""
 
     def _eaten(self, axis: int, between: range) -> str:
@@ -216,7 +214,10 @@ class _Examiner:
         for index in between:
             node = self.graph.nodes[index]
             if isinstance(node.primitive, p.Conv) and node.primitive.stride[axis] == 1:
-                before, after = self._size(axis, node.inputs[0]), self._size(axis, index)
+                source = self.graph.nodes[node.inputs[0]]
+                padded = isinstance(source.primitive, p.Pad)
+                before = self._size(axis, source.inputs[0] if padded else node.inputs[0])
+                after = self._size(axis, index)
                 if before and after and after < before:
                     eaten, count = eaten + before - after, count + 1
         if not eaten:
@@ -252,19 +253,21 @@ class _Examiner:
         if smaller is not None:
             yield f"crop axis {axis} from {have} to {smaller}"
         if misfit.reason == "mismatch" and ".fusions." in self.graph.nodes[index].name:
-            yield from self._policies()
+            yield from self._policies
         elif smaller is None and larger is None:
             yield "no patch size fits: use padding same, or fewer down-samplings"
 
-    def _policies(self) -> Iterator[str]:
-        """Yields each alignment policy under which this patch size would run."""
+    @cached_property
+    def _policies(self) -> tuple[str, ...]:
+        """Each alignment policy under which this patch size would run."""
+        fixes = []
         for policy in (Crop(), PadSmaller(), Resize()):
             other = lower(self.architecture.model_copy(update={"align": policy}))
             traces = [trace_axis(other, axis, n) for axis, n in enumerate(self.size)]
-            if any(trace.misfits for trace in traces):
-                continue
-            output = "x".join(str(trace.sizes[other.outputs[0]]) for trace in traces)
-            yield f"set align: {policy.type} (the output is then {output})"
+            if not any(trace.misfits for trace in traces):
+                output = "x".join(str(trace.sizes[other.outputs[0]]) for trace in traces)
+                fixes.append(f"set align: {policy.type} (the output is then {output})")
+        return tuple(fixes)
 
     # --- norms that are left with one value ---
 
@@ -288,24 +291,29 @@ class _Examiner:
             f"{node.name} needs more than one value to normalise, got a map of {met} "
             f"in a batch of {self.batch_size}"
         )
-        fixes = [f"pad axis 0 from {self.size[0]} to {self._grown(index)}"]
+        grown = self._grown(index)
+        fixes = [f"pad axis 0 from {self.size[0]} to {grown}"] if grown else []
         if not isinstance(node.primitive, p.InstanceNorm):
             fixes.insert(0, f"use a batch of {self.batch_size + 1} or more")
         if isinstance(node.primitive, p.BatchNorm):
             fixes.append("check with mode eval if it is not to be trained")
         why = f"an input of {'x'.join(map(str, self.size))} is {met} there"
-        return Problem(
-            node.name, None, "single_value", sizes, message, why, tuple(fixes)
-        )
+        return Problem(node.name, None, "single_value", sizes, message, why, tuple(fixes))
 
-    def _grown(self, index: int) -> int:
+    def _grown(self, index: int) -> int | None:
         """Returns the next valid size of axis 0 with which the map has two positions."""
+        low = self.size[0]
+        high = next((low << k for k in range(1, 20) if self._several(index, low << k)), None)
+        if high is None:
+            return None
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self._several(index, middle) else (middle, high)
         sizes = AxisSizes(self.graph, 0)
-        n = self.size[0]
-        while True:
-            n = sizes.nearest(n)[1] or n + 1
-            if (trace_axis(self.graph, 0, n).sizes[index] or 0) > 1:
-                return n
+        return high if sizes.valid(high) else sizes.nearest(high)[1]
+
+    def _several(self, index: int, size: int) -> bool:
+        return (trace_axis(self.graph, 0, size).sizes[index] or 0) > 1
 
 
 _UNEQUAL_FACTORS = "what goes down in between and what comes up differ"

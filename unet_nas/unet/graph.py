@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from unet_nas.errors import Fault
+from unet_nas.errors import Fault, Path
 from unet_nas.operators.block import AnyBlock, Stage
 from unet_nas.operators.builder import Builder, Graph, Node
 from unet_nas.operators.fusion import Joint
 from unet_nas.operators.head import ConvHead
 from unet_nas.operators.primitives import Axes
-from unet_nas.operators.unit import Style
-from unet_nas.unet.architecture import PARTS, conv_widths, option_path, per_stage, stage_options, varies
+from unet_nas.operators.unit import Style, lower_dropout
+from unet_nas.unet.architecture import (
+    PARTS,
+    conv_widths,
+    option_path,
+    per_stage,
+    stage_options,
+    varies,
+)
 
 if TYPE_CHECKING:
     from unet_nas.unet.architecture import Architecture, Part
@@ -40,8 +48,20 @@ def lower_with_faults(architecture: Architecture) -> tuple[Graph, list[Fault]]:
     lowering = _Lowering(architecture)
     outputs = lowering.run()
     b = lowering.b
-    faults = list({(fault.path, fault.rule): fault for fault in b.faults}.values())
-    return b.finish(outputs), faults
+    return b.finish(outputs), _one_per_field(b.faults)
+
+
+def _one_per_field(faults: list[Fault]) -> list[Fault]:
+    """Keeps the first fault of each field, and says how many more places it breaks a rule."""
+    by_path: dict[Path, list[Fault]] = {}
+    for fault in faults:
+        by_path.setdefault(fault.path, []).append(fault)
+    kept = []
+    for first, *others in by_path.values():
+        rules = {other.rule for other in others} - {first.rule}
+        more = f" (and {len(rules)} more of the kind)" if rules else ""
+        kept.append(replace(first, rule=first.rule + more))
+    return kept
 
 
 class _Lowering:
@@ -93,11 +113,10 @@ class _Lowering:
         last = stage + 1 == self.a.depth
         return ("bottleneck" if last else "encoder"), stage + 1
 
-    def _decode(
-        self, x: int, skips: list[int], factors: list[Axes]
-    ) -> tuple[list[int], list[int]]:
+    def _decode(self, x: int, skips: list[int], factors: list[Axes]) -> tuple[list[int], list[int]]:
         a, b = self.a, self.b
-        maps, deep = [], []
+        maps: list[int] = []
+        deep: list[int] = []
         deep_head = a.head if isinstance(a.head, ConvHead) else ConvHead()
         for i in reversed(range(a.depth)):
             features, style, below = self.decoder_features[i], self._style("decoder", i), x
@@ -171,7 +190,8 @@ class _Lowering:
             squeeze=get["squeeze_excitation"],
         )
         block: AnyBlock = get["block"]
-        return block.lower(b, x, stage, stride)
+        x = block.lower(b, x, stage, stride)
+        return lower_dropout(b, x, style.dropout, "stage_end")
 
     def _axes(self, value: Any, style: Style, field: str) -> Any:
         """Returns one number per axis, or a word such as ``same`` as it is."""

@@ -81,7 +81,7 @@ class CropTo(nn.Module):
         if not torch.compiler.is_compiling() and x.shape[2:] == reference.shape[2:]:
             return x
         for axis in range(2, x.dim()):
-            size = torch.sym_min(x.shape[axis], reference.shape[axis])
+            size = torch.sym_min(x.shape[axis], reference.shape[axis])  # type: ignore[no-untyped-call]
             # a slice of everything is free here, but costs a full-size copy in backward
             if torch.compiler.is_compiling() or size != x.shape[axis]:
                 x = x.narrow(axis, (x.shape[axis] - size) // 2, size)
@@ -101,7 +101,7 @@ class PadTo(nn.Module):
     def forward(self, x: Tensor, reference: Tensor) -> Tensor:
         amounts = []
         for axis in reversed(range(2, x.dim())):
-            missing = torch.sym_max(reference.shape[axis] - x.shape[axis], 0)
+            missing = torch.sym_max(reference.shape[axis] - x.shape[axis], 0)  # type: ignore[no-untyped-call]
             low = missing // 2 if self.side == "both" else 0
             amounts += [low, missing - low]
         if not torch.compiler.is_compiling() and not any(amounts):

@@ -83,7 +83,7 @@ def shapes(graph: Graph, patch_size: Sequence[int]) -> tuple[Size, ...]:
             name = graph.nodes[index].name
             met = " and ".join(map(str, misfit.got))
             raise SizeError(f"axis {axis}: {name} needs {misfit.need}, got {met}")
-    return tuple(zip(*(trace.sizes for trace in traces), strict=True))  # type: ignore[arg-type]
+    return tuple(zip(*(trace.sizes for trace in traces), strict=True))
 
 
 def check_patch_size(dims: int, patch_size: Sequence[int]) -> None:
@@ -94,7 +94,7 @@ def check_patch_size(dims: int, patch_size: Sequence[int]) -> None:
             f"a patch size for a {dims}D network must have {dims} "
             f"{'number' if dims == 1 else 'numbers'}, got {len(patch_size)} ({given})"
         )
-    if any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in patch_size):
+    if any(type(n) is not int or n < 1 for n in patch_size):
         raise SizeError(f"a patch size must be made of integers from 1 on, got {given}")
 
 

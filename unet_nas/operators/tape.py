@@ -157,7 +157,9 @@ def _convolution(eager: Eager, mode: Mode, site: Site, inputs: Sequence[Tensor])
 
 
 def _batch_norm(eager: Eager, mode: Mode, site: Site, inputs: Sequence[Tensor]) -> Tensor:
-    return aten.batch_norm(eager, inputs[0], site.weights, site.channels, keep=mode.training)
+    return aten.batch_norm(
+        eager, inputs[0], site.weights, site.buffers, training=mode.training
+    )
 
 
 def _instance_norm(eager: Eager, mode: Mode, site: Site, inputs: Sequence[Tensor]) -> Tensor:

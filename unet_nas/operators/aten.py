@@ -36,12 +36,28 @@ def cast(eager: Eager, x: Tensor, itemsize: int) -> Tensor:
 
 
 def convolution(
-    eager: Eager, x: Tensor, weight: Tensor, bias: Tensor | None, elements: int
+    eager: Eager,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    elements: int,
+    *,
+    reserved: int = 0,
 ) -> Tensor:
-    """Convolution, transposed or not: saves input and weight."""
+    """Convolution, transposed or not: saves input and weight.
+
+    Args:
+        eager: The process.
+        x: The input.
+        weight: The weight.
+        bias: The bias, if any.
+        elements: Elements of the output.
+        reserved: Elements that the output's storage has room for where these are more.
+    """
     inputs = (x, weight) if bias is None else (x, weight, bias)
     eager.saving(inputs, 2)
-    out = eager.new(elements, x.itemsize)
+    out = eager.new(max(elements, reserved), x.itemsize)
+    out.elements = elements
     eager.record(out, inputs, (x, weight))
     return out
 

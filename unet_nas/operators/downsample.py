@@ -29,7 +29,9 @@ from unet_nas.operators.fields import (
 from unet_nas.operators.primitives import Axes
 from unet_nas.operators.unit import (
     ActivationOrInherit,
+    DropoutOrInherit,
     NoActivation,
+    NoDropout,
     NoNorm,
     NormOrInherit,
     Style,
@@ -110,6 +112,7 @@ class _Strided(_Down):
     activation: ActivationOrInherit = Field(
         NoActivation.model_construct(), description="activation after it"
     )
+    dropout: DropoutOrInherit = Field(NoDropout.model_construct(), description="dropout after it")
 
     def strides(self, b: Builder, path: Path) -> Axes:
         return b.axes(self.stride, (*path, "stride"))
@@ -127,7 +130,7 @@ class _Strided(_Down):
             mode=style.padding_mode,
             bias=self.bias,
         )
-        return lower_after(b, x, style, self.norm, self.activation, path)
+        return lower_after(b, x, style, self.norm, self.activation, path, self.dropout)
 
 
 class StridedConv(_Strided):

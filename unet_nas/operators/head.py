@@ -14,7 +14,9 @@ from unet_nas.operators.builder import Builder
 from unet_nas.operators.fields import Extent, Flag, Options, Padding, Shorthand, Width, width_of
 from unet_nas.operators.unit import (
     ActivationOrInherit,
+    DropoutOrInherit,
     Inherit,
+    NoDropout,
     NormOrInherit,
     Style,
     lower_after,
@@ -34,6 +36,7 @@ class Stem(Options):
     activation: ActivationOrInherit = Field(
         Inherit.model_construct(), description="activation after it"
     )
+    dropout: DropoutOrInherit = Field(NoDropout.model_construct(), description="dropout after it")
 
     def lower(self, b: Builder, x: int, style: Style, features: int, path: Path) -> int:
         """Adds the convolution and what follows it."""
@@ -47,7 +50,7 @@ class Stem(Options):
             mode=style.padding_mode,
             bias=self.bias,
         )
-        return lower_after(b, x, style, self.norm, self.activation, path)
+        return lower_after(b, x, style, self.norm, self.activation, path, self.dropout)
 
 
 class ConvHead(Options):

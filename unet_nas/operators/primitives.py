@@ -87,6 +87,21 @@ class Primitive:
         """Returns multiply-accumulates per sample for the given numbers of positions."""
         return 0
 
+    def elementwise(self, dims: int, inputs: Sequence[int], output: int) -> int:
+        """Returns operations besides the MACs.
+
+        Args:
+            dims: number of spatial dimensions.
+            inputs: elements of each input.
+            output: elements of the output.
+
+        Convention: one per element for an activation, an addition, a product, a dropout or a
+        bias; five for a norm with scale and shift and four without, as fvcore counts them;
+        the window for pooling; the number of neighbours for interpolation. Moving elements
+        (concat, crop, pad, shuffle) is none.
+        """
+        return 0
+
     def single_value(self, batch: int, channels: int, positions: int, training: bool) -> bool:
         """Tells whether PyTorch refuses to normalise because one value is left."""
         return False
@@ -150,6 +165,9 @@ class Conv(Primitive):
         per_position = self.features * (self.in_channels // self.groups) * prod(self.kernel)
         return out_positions * per_position
 
+    def elementwise(self, dims: int, inputs: Sequence[int], output: int) -> int:
+        return output * self.bias
+
     def call(self, dims: int) -> Call:
         return Call(
             f"nn.Conv{dims}d",
@@ -208,6 +226,9 @@ class ConvTranspose(Primitive):
     def macs(self, in_positions: int, out_positions: int) -> int:
         per_position = self.in_channels * (self.features // self.groups) * prod(self.kernel)
         return in_positions * per_position
+
+    def elementwise(self, dims: int, inputs: Sequence[int], output: int) -> int:
+        return output * self.bias
 
     def call(self, dims: int) -> Call:
         return Call(
@@ -288,6 +309,9 @@ class BatchNorm(Primitive):
     def single_value(self, batch: int, channels: int, positions: int, training: bool) -> bool:
         return training and batch * positions == 1
 
+    def elementwise(self, dims: int, inputs: Sequence[int], output: int) -> int:
+        return output * (4 + self.affine)
+
     def call(self, dims: int) -> Call:
         return Call(
             f"nn.BatchNorm{dims}d",
@@ -316,6 +340,9 @@ class InstanceNorm(Primitive):
 
     def single_value(self, batch: int, channels: int, positions: int, training: bool) -> bool:
         return positions == 1
+
+    def elementwise(self, dims: int, inputs: Sequence[int], output: int) -> int:
+        return output * (4 + self.affine)
 
     def call(self, dims: int) -> Call:
         return Call(
@@ -346,6 +373,9 @@ class GroupNorm(Primitive):
 
     def single_value(self, batch: int, channels: int, positions: int, training: bool) -> bool:
         return batch * (self.channels // self.groups) * positions == 1
+
+    def elementwise(self, dims: int, inputs: Sequence[int], output: int) -> int:
+        return output * (4 + self.affine)
 
     def call(self, dims: int) -> Call:
         return Call(
@@ -379,6 +409,9 @@ class Activation(Primitive):
     value: float | None = None
     keeps_size: ClassVar[bool] = True
 
+    def elementwise(self, dims: int, inputs: Sequence[int], output: int) -> int:
+        return output
+
     def call(self, dims: int) -> Call:
         if self.value is None:
             return Call(f"nn.{self.kind}")
@@ -400,6 +433,9 @@ class PReLU(Primitive):
     def parameters(self) -> int:
         return self.slopes
 
+    def elementwise(self, dims: int, inputs: Sequence[int], output: int) -> int:
+        return output
+
     def call(self, dims: int) -> Call:
         return Call("nn.PReLU", (("num_parameters", self.slopes), ("init", self.init)))
 
@@ -411,6 +447,9 @@ class Dropout(Primitive):
     rate: float
     channels: bool
     keeps_size: ClassVar[bool] = True
+
+    def elementwise(self, dims: int, inputs: Sequence[int], output: int) -> int:
+        return output
 
     def call(self, dims: int) -> Call:
         return Call(f"nn.Dropout{dims}d" if self.channels else "nn.Dropout", (("p", self.rate),))
@@ -448,6 +487,9 @@ class MaxPool(Primitive):
             raise Misfit("too_small", sizes, f"at least {kernel - 2 * padding}, its window")
         return out
 
+    def elementwise(self, dims: int, inputs: Sequence[int], output: int) -> int:
+        return output * prod(self.kernel)
+
     def call(self, dims: int) -> Call:
         return Call(
             f"nn.MaxPool{dims}d",
@@ -464,6 +506,9 @@ class MaxPool(Primitive):
 class AvgPool(Primitive):
     """Average pooling: sizes as for max pooling. Source: ``torch.nn.AvgPool2d``.
 
+    In 3D PyTorch refuses a map that is smaller than the window even where padding would
+    make up for it (``aten/src/ATen/native/Pool.h``, ``check_input_size``).
+
     >>> AvgPool((2,), (2,), (0,), False, True).size(0, [9])
     4
     """
@@ -477,9 +522,14 @@ class AvgPool(Primitive):
     def size(self, axis: int, sizes: Sequence[int]) -> int:
         kernel, padding = self.kernel[axis], self.padding[axis]
         out = _pooled_size(sizes[0], kernel, self.stride[axis], padding, self.ceil_mode)
+        if len(self.kernel) == 3 and sizes[0] < kernel:
+            raise Misfit("too_small", sizes, f"at least {kernel}, its window")
         if out < 1:
             raise Misfit("too_small", sizes, f"at least {kernel - 2 * padding}, its window")
         return out
+
+    def elementwise(self, dims: int, inputs: Sequence[int], output: int) -> int:
+        return output * prod(self.kernel)
 
     def call(self, dims: int) -> Call:
         return Call(
@@ -500,6 +550,9 @@ class GlobalAvgPool(Primitive):
 
     def size(self, axis: int, sizes: Sequence[int]) -> int:
         return 1
+
+    def elementwise(self, dims: int, inputs: Sequence[int], output: int) -> int:
+        return inputs[0]
 
     def call(self, dims: int) -> Call:
         return Call(f"nn.AdaptiveAvgPool{dims}d", (("output_size", 1),))
@@ -525,6 +578,9 @@ class Interpolate(Primitive):
     def size(self, axis: int, sizes: Sequence[int]) -> int:
         return sizes[0] * self.factor[axis]
 
+    def elementwise(self, dims: int, inputs: Sequence[int], output: int) -> int:
+        return output * (1 if self.mode == "nearest" else 2**dims)
+
     def call(self, dims: int) -> Call:
         factor = tuple(float(f) for f in self.factor)
         scale: tuple[str, Argument] = ("scale_factor", factor)  # type: ignore[assignment]
@@ -543,6 +599,11 @@ class ResizeTo(Primitive):
 
     def size(self, axis: int, sizes: Sequence[int]) -> int:
         return sizes[1]
+
+    def elementwise(self, dims: int, inputs: Sequence[int], output: int) -> int:
+        if inputs[0] == output:  # equal sizes pass through
+            return 0
+        return output * (1 if self.mode == "nearest" else 2**dims)
 
     def call(self, dims: int) -> Call:
         if self.mode == "nearest":
@@ -694,6 +755,9 @@ class Add(Primitive):
     def size(self, axis: int, sizes: Sequence[int]) -> int:
         return _equal_size(sizes)
 
+    def elementwise(self, dims: int, inputs: Sequence[int], output: int) -> int:
+        return sum(inputs) - output
+
     def call(self, dims: int) -> Call:
         return Call("layers.Add")
 
@@ -705,6 +769,9 @@ class Gate(Primitive):
     def size(self, axis: int, sizes: Sequence[int]) -> int:
         return _equal_size(sizes)
 
+    def elementwise(self, dims: int, inputs: Sequence[int], output: int) -> int:
+        return output
+
     def call(self, dims: int) -> Call:
         return Call("layers.Gate")
 
@@ -714,6 +781,9 @@ class Scale(Primitive):
     """Multiplies each channel of the first map by one number of the second (1 per axis)."""
 
     keeps_size: ClassVar[bool] = True
+
+    def elementwise(self, dims: int, inputs: Sequence[int], output: int) -> int:
+        return output
 
     def call(self, dims: int) -> Call:
         return Call("layers.Scale")

@@ -185,7 +185,7 @@ Activation = TypeAliasType(
 
 
 class Inherit(Options):
-    """The norm or activation of the stage that the operator leads to."""
+    """The norm, activation or dropout of the stage that the operator leads to."""
 
     type: Literal["inherit"] = "inherit"
 
@@ -208,10 +208,15 @@ class NoDropout(Options):
     type: Literal["none"] = "none"
 
 
+NO_DROPOUT = NoDropout()
+
+
 class _Dropout(Options):
     rate: Rate = Field(0.1, description="share that is dropped; 0 makes no dropout")
-    position: Literal["end", "after_conv", "after_norm", "before_conv"] = Field(
-        "end", description="where in each convolution unit it stands"
+    position: Literal["end", "after_conv", "after_norm", "before_conv", "stage_end"] = Field(
+        "end",
+        description="where in each convolution unit it stands; stage_end: once, after the "
+        "stage (Ronneberger et al. 2015)",
     )
 
 
@@ -229,6 +234,9 @@ class ChannelDropout(_Dropout):
 
 AnyDropout = NoDropout | ElementDropout | ChannelDropout
 Dropout = TypeAliasType("Dropout", Annotated[AnyDropout, Field(discriminator="type"), Shorthand])
+DropoutOrInherit = TypeAliasType(
+    "DropoutOrInherit", Annotated[Inherit | AnyDropout, Field(discriminator="type"), Shorthand]
+)
 
 Order = Literal[
     "conv-norm-act",
@@ -264,9 +272,8 @@ class Style:
         return self.words[0] != "conv"
 
 
-def lower_dropout(b: Builder, x: int, style: Style, position: str) -> int:
+def lower_dropout(b: Builder, x: int, dropout: AnyDropout, position: str) -> int:
     """Adds the dropout if this is its position and its rate is not zero."""
-    dropout = style.dropout
     if dropout.type == "none" or dropout.position != position or dropout.rate == 0:
         return x
     return b.add("dropout", p.Dropout(dropout.rate, dropout.type == "channel"), x)
@@ -296,22 +303,23 @@ def lower_unit(
     Returns:
         The last node of the unit.
     """
-    drop = style.dropout.type != "none"
+    dropout = style.dropout
+    drop = dropout.type != "none"
     before = True
     for word in style.words:
         if word == "conv":
-            x = lower_dropout(b, x, style, "before_conv") if drop else x
+            x = lower_dropout(b, x, dropout, "before_conv") if drop else x
             x = conv(x)
-            x = lower_dropout(b, x, style, "after_conv") if drop else x
+            x = lower_dropout(b, x, dropout, "after_conv") if drop else x
             before = False
         elif before and not lead:
             continue
         elif word == "norm":
             x = style.norm.lower(b, x, "norm", style.path) if norm else x
-            x = lower_dropout(b, x, style, "after_norm") if drop else x
+            x = lower_dropout(b, x, dropout, "after_norm") if drop else x
         elif act:
             x = style.activation.lower(b, x, "act")
-    return lower_dropout(b, x, style, "end") if drop else x
+    return lower_dropout(b, x, dropout, "end") if drop else x
 
 
 def lower_after(
@@ -321,14 +329,24 @@ def lower_after(
     norm: Inherit | AnyNorm,
     activation: Inherit | AnyActivation,
     path: Path,
+    dropout: Inherit | AnyDropout = NO_DROPOUT,
 ) -> int:
-    """Adds an operator's own norm and activation after its convolution."""
+    """Adds an operator's own norm, activation and dropout after its convolution."""
+    if isinstance(dropout, Inherit):
+        dropout = style.dropout
+    elif dropout.type != "none" and dropout.position in ("before_conv", "stage_end"):
+        rule = "must be after_conv, after_norm or end in an operator between two stages"
+        b.fault((*path, "dropout", "position"), rule, dropout.position, "use end")
+    drop = dropout.type != "none"
+    x = lower_dropout(b, x, dropout, "after_conv") if drop else x
     if isinstance(norm, Inherit):
         x = style.norm.lower(b, x, "norm", style.path)
     else:
         x = norm.lower(b, x, "norm", lambda field: (*path, field))
+    x = lower_dropout(b, x, dropout, "after_norm") if drop else x
     own = style.activation if isinstance(activation, Inherit) else activation
-    return own.lower(b, x, "act")
+    x = own.lower(b, x, "act")
+    return lower_dropout(b, x, dropout, "end") if drop else x
 
 
 def members(union: object) -> tuple[type[Options], ...]:

@@ -22,6 +22,7 @@ from unet_nas.operators.fields import (
     Flag,
     Options,
     Padding,
+    PadModeName,
     Shorthand,
     Width,
     width_of,
@@ -29,7 +30,9 @@ from unet_nas.operators.fields import (
 from unet_nas.operators.primitives import Axes
 from unet_nas.operators.unit import (
     ActivationOrInherit,
+    DropoutOrInherit,
     NoActivation,
+    NoDropout,
     NoNorm,
     NormOrInherit,
     Style,
@@ -65,6 +68,7 @@ class _ConvUp(_Up):
     activation: ActivationOrInherit = Field(
         NoActivation.model_construct(), description="activation after it"
     )
+    dropout: DropoutOrInherit = Field(NoDropout.model_construct(), description="dropout after it")
 
     def _features(self, b: Builder, x: int, default: int) -> int:
         return width_of(self.features, b.channels(x), default)
@@ -98,7 +102,7 @@ class TransposedConv(_ConvUp):
         padding = b.axes(self.padding, (*path, "padding"))
         up = p.ConvTranspose(channels, out, kernel, stride, padding, extra, self.groups, self.bias)
         x = b.add("conv", up, x)
-        return lower_after(b, x, style, self.norm, self.activation, path)
+        return lower_after(b, x, style, self.norm, self.activation, path, self.dropout)
 
 
 class Interpolation(_ConvUp):
@@ -144,7 +148,7 @@ class Interpolation(_ConvUp):
                 mode=style.padding_mode,
                 bias=self.bias,
             )
-        return lower_after(b, x, style, self.norm, self.activation, path)
+        return lower_after(b, x, style, self.norm, self.activation, path, self.dropout)
 
 
 class PixelShuffle(_ConvUp):
@@ -158,6 +162,11 @@ class PixelShuffle(_ConvUp):
     kernel_size: Extent = Field(3, description="kernel of the convolution")
     padding: Padding = Field("same", description="padding of the convolution")
     icnr: Flag = Field(True, description="initialise without checkerboard")
+    average: PadModeName | None = Field(
+        None,
+        description="then the mean over `factor` positions with stride 1, the map being padded "
+        "at the start with this (Sugawara et al. 2019); null: none",
+    )
 
     def lower(
         self, b: Builder, x: int, style: Style, factor: Axes, features: int, path: Path
@@ -176,7 +185,11 @@ class PixelShuffle(_ConvUp):
             init=f"icnr:{prod(factor)}" if self.icnr else None,
         )
         x = b.add("shuffle", p.PixelShuffle(factor), x)
-        return lower_after(b, x, style, self.norm, self.activation, path)
+        if self.average is not None:
+            before = tuple(f - 1 for f in factor)
+            x = b.add("average_pad", p.Pad(before, b.zeros, self.average), x)
+            x = b.add("average", p.AvgPool(factor, b.ones, b.zeros, False, True), x)
+        return lower_after(b, x, style, self.norm, self.activation, path, self.dropout)
 
 
 class NoUpsampling(_Up):

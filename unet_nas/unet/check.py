@@ -25,8 +25,8 @@ from unet_nas.unet.shapes import (
 
 Mode = Literal["train", "eval"]
 
-#: how many valid sizes up a patch is grown along an axis to leave a norm two values
-_MAX_STEPS = 16
+#: how often a patch is doubled along an axis, at most, to leave every norm two values
+_DOUBLINGS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,8 +210,11 @@ class _Examiner:
 
     def runs(self) -> bool:
         """Tells whether there is no problem."""
-        misfits = any(trace.misfits for trace in self.traces)
-        return not misfits and next(self._single_values(), None) is None
+        return not any(trace.misfits for trace in self.traces) and self.norms_run()
+
+    def norms_run(self) -> bool:
+        """Tells whether every norm has more than one value."""
+        return next(self._single_values(), None) is None
 
     def output_size(self) -> Size:
         """Returns the spatial size of the main output."""
@@ -362,9 +365,9 @@ def _fixes(
     larger = _larger(examiner, axes, tuple(high or 0 for _, high in nearest))
     if larger is not None:
         yield Fix("patch_size", larger.size, larger.output_size(), "the next larger")
-    smaller = examiner.at(tuple(low or 0 for low, _ in nearest))
-    if all(smaller.size) and smaller.size != size and smaller.runs():
-        yield Fix("patch_size", smaller.size, smaller.output_size(), "the next smaller")
+    below = tuple(low or 0 for low, _ in nearest)
+    if all(below) and below != size and examiner.at(below).runs():
+        yield Fix("patch_size", below, examiner.at(below).output_size(), "the next smaller")
     if any(problem.reason == "mismatch" for problem in problems):
         for policy in (Crop(), PadSmaller(), Resize()):
             graph = lower(architecture.model_copy(update={"align": policy}))
@@ -393,11 +396,17 @@ def _larger(examiner: _Examiner, axes: Sequence[AxisSizes], size: Size) -> _Exam
 
 
 def _grow(examiner: _Examiner, axis: AxisSizes, size: Size) -> _Examiner | None:
-    for _ in range(_MAX_STEPS):
-        larger = axis.nearest(size[axis.axis])[1]
-        if larger is None:
-            return None
-        size = (*size[: axis.axis], larger, *size[axis.axis + 1 :])
-        if examiner.at(size).runs():
-            return examiner.at(size)
-    return None
+    """Returns the smallest valid size along one axis that leaves no norm with one value."""
+
+    def at(n: int) -> _Examiner:
+        return examiner.at((*size[: axis.axis], n, *size[axis.axis + 1 :]))
+
+    low = size[axis.axis]
+    high = next((low << k for k in range(1, _DOUBLINGS) if at(low << k).norms_run()), None)
+    if high is None:
+        return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if at(middle).norms_run() else (middle, high)
+    valid = high if axis.valid(high) else axis.nearest(high)[1]
+    return at(valid) if valid is not None and at(valid).runs() else None

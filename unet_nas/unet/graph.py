@@ -12,7 +12,7 @@ from unet_nas.operators.builder import Builder, Graph, Node
 from unet_nas.operators.fusion import Joint
 from unet_nas.operators.head import ConvHead
 from unet_nas.operators.primitives import Axes
-from unet_nas.operators.unit import Style
+from unet_nas.operators.unit import Style, lower_dropout
 from unet_nas.unet.architecture import (
     PARTS,
     conv_widths,
@@ -190,7 +190,8 @@ class _Lowering:
             squeeze=get["squeeze_excitation"],
         )
         block: AnyBlock = get["block"]
-        return block.lower(b, x, stage, stride)
+        x = block.lower(b, x, stage, stride)
+        return lower_dropout(b, x, style.dropout, "stage_end")
 
     def _axes(self, value: Any, style: Style, field: str) -> Any:
         """Returns one number per axis, or a word such as ``same`` as it is."""

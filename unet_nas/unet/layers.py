@@ -82,7 +82,9 @@ class CropTo(nn.Module):
             return x
         for axis in range(2, x.dim()):
             size = torch.sym_min(x.shape[axis], reference.shape[axis])  # type: ignore[no-untyped-call]
-            x = x.narrow(axis, (x.shape[axis] - size) // 2, size)
+            # a slice of everything is free here, but costs a full-size copy in backward
+            if torch.compiler.is_compiling() or size != x.shape[axis]:
+                x = x.narrow(axis, (x.shape[axis] - size) // 2, size)
         return x
 
 

@@ -1,0 +1,99 @@
+"""The memory tape of the optimizers of PyTorch: state they keep, temporaries of one step.
+
+Sources: ``torch/optim/{sgd,adam,adamw}.py`` of PyTorch 2.13; each implementation differs, so the
+choice is explicit (``foreach=True``, ``fused=True`` or both False).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from unet_nas.operators.eager import Eager, Tensor
+
+OptimizerKind = Literal["sgd", "adam", "adamw"]
+Implementation = Literal["single", "foreach", "fused"]
+
+_STEP_BYTES = 4
+_SCALAR_BYTES = 8
+
+
+def make_state(
+    eager: Eager, kind: OptimizerKind, parameters: Sequence[Tensor], *, momentum: bool
+) -> None:
+    """Allocates what the optimizer keeps between steps."""
+    averages = 2 if kind != "sgd" else int(momentum)
+    for parameter in parameters:
+        for _ in range(averages):
+            eager.new(parameter.elements, parameter.itemsize, "optimizer")
+        if kind != "sgd":
+            eager.new(1, _STEP_BYTES, "optimizer")
+
+
+def step(
+    eager: Eager,
+    kind: OptimizerKind,
+    implementation: Implementation,
+    parameters: Sequence[Tensor],
+    *,
+    weight_decay: bool,
+    nesterov: bool,
+) -> None:
+    """Allocates and releases what one step needs for a while."""
+    decayed = weight_decay and kind != "adamw"
+    if implementation == "fused":
+        return
+    if implementation == "foreach":
+        _foreach(eager, kind, parameters, decayed)
+    elif kind == "sgd":
+        _single_sgd(eager, parameters, decayed, nesterov)
+    else:
+        _single_adam(eager, parameters, decayed)
+
+
+def _like(eager: Eager, parameters: Sequence[Tensor]) -> list[Tensor]:
+    return [eager.new(parameter.elements, parameter.itemsize) for parameter in parameters]
+
+
+def _release(eager: Eager, tensors: Sequence[Tensor | None]) -> None:
+    for tensor in tensors:
+        if tensor is not None:
+            eager.drop(tensor)
+
+
+def _foreach(
+    eager: Eager, kind: OptimizerKind, parameters: Sequence[Tensor], decayed: bool
+) -> None:
+    """Whole lists at a time: decayed gradients, and Adam's square roots."""
+    gradients = _like(eager, parameters) if decayed else []
+    roots = _like(eager, parameters) if kind != "sgd" else []
+    _release(eager, roots)
+    _release(eager, gradients)
+
+
+def _single_sgd(eager: Eager, parameters: Sequence[Tensor], decayed: bool, nesterov: bool) -> None:
+    """One parameter at a time; its own gradient copy lives into the next."""
+    held: Tensor | None = None
+    for parameter in parameters:
+        for wanted in (decayed, nesterov):
+            if wanted:
+                copy = eager.new(parameter.elements, parameter.itemsize)
+                _release(eager, [held])
+                held = copy
+    _release(eager, [held])
+
+
+def _single_adam(eager: Eager, parameters: Sequence[Tensor], decayed: bool) -> None:
+    """One parameter at a time; its denominator lives until the next one's is ready."""
+    gradient: Tensor | None = None
+    denominator: Tensor | None = None
+    for parameter in parameters:
+        if decayed:
+            _release(eager, [gradient])
+            gradient = eager.new(parameter.elements, parameter.itemsize)
+        root = eager.new(parameter.elements, parameter.itemsize)
+        number = eager.new(1, _SCALAR_BYTES)
+        quotient = eager.new(parameter.elements, parameter.itemsize)
+        _release(eager, [number, root, denominator])
+        denominator = quotient
+    _release(eager, [gradient, denominator])

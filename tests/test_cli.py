@@ -66,7 +66,7 @@ def test_check_lists_every_mismatch_its_cause_and_what_helps(folder):
         "    --set align=pad       output 250x250\n"
         "    --set align=resize    output 250x250\n"
         "\n"
-        "  parameters   7,763,269\n"
+        "  parameters   7,766,117\n"
         "  valid sizes  16, 32, 48, … (16k, at least 16), on every axis\n"
     )
 
@@ -112,7 +112,7 @@ def test_check_json_has_stable_keys(folder):
     assert found["output_size"] is None
     assert found["nearest_valid_sizes"] == [[240, 256], [256, 256]]
     assert found["valid_sizes"] == [{"minimum": 16, "step": 16, "residues": [0]}] * 2
-    assert found["parameters"] == 7763269
+    assert found["parameters"] == 7766117
     assert found["problems"][0] == {
         "name": "decoder.fusions.3.concat",
         "where": "decoder stage 3",
@@ -195,7 +195,7 @@ def test_operators():
     assert {("down", "max_pool"), ("up", "transposed_conv"), ("fusion", "none")} <= names
     for entry in found:
         assert entry["meaning"], entry
-        assert entry["name"] in printed
+        assert f"  {entry['name']}: {entry['meaning']}" in printed
         for option in entry["options"]:
             assert set(option) == {"name", "default", "choices", "meaning"}
             assert option["meaning"], (entry["name"], option)
@@ -242,10 +242,9 @@ def test_help_without_arguments_names_every_command():
         ),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("command", ["check", "show"])
-def test_bad_files_exit_2_with_file_line_and_field(tmp_path, text, said, command):
+def test_bad_files_exit_2_with_file_line_and_field(tmp_path, text, said):
     (tmp_path / "x.yaml").write_text(text)
-    code, printed, errors = run(command, "x.yaml", cwd=tmp_path)
+    code, printed, errors = run("check", "x.yaml", cwd=tmp_path)
     assert (code, printed) == (2, "")
     assert said in errors
     assert len(errors) < 2000
@@ -283,7 +282,7 @@ def test_what_is_no_file_of_text(tmp_path, make, said):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["preset:unet-2016"], "no preset is called 'unet-2016'; did you mean preset:unet-2015?"),
+        (["preset:unet-2051"], "no preset is called 'unet-2051'; did you mean preset:unet-2015?"),
         (["preset:"], "no preset is called ''; there are"),
         (["preset:../../x"], "no preset is called"),
         (["five.yml"], "five.yml: there is no such file; did you mean five.yaml?"),

@@ -126,10 +126,9 @@ def presets(as_json: Json = False) -> None:
         ]
         _print_json({"presets": entries})
         return
-    table = _table("Preset", "About", ">Parameters", "Reference")
-    for preset, count in zip(found, counts, strict=True):
-        table.add_row(f"preset:{preset.name}", preset.about, f"{count:,}", preset.reference)
-    _print(table)
+    from unet_nas.report.listings import preset_lines
+
+    _print_lines(preset_lines(zip(found, counts, strict=True)))
 
 
 @app.command()
@@ -141,18 +140,9 @@ def operators(as_json: Json = False) -> None:
     if as_json:
         _print_json({"operators": [_operator_json(operator) for operator in found]})
         return
-    table = _table("Field", "Operator or option", "Default", "Meaning")
-    field = ""
-    for operator in found:
-        if operator.field != field:
-            table.add_section()
-        shown = "" if operator.field == field else operator.field
-        field = operator.field
-        table.add_row(shown, f"[bold]{operator.name}[/bold]", "", operator.meaning)
-        for option in operator.options:
-            words = f" ({' | '.join(option.choices)})" if option.choices else ""
-            table.add_row("", f"  {option.name}", option.default, option.meaning + words)
-    _print(table)
+    from unet_nas.report.listings import operator_lines
+
+    _print_lines(operator_lines(found))
 
 
 @app.command()

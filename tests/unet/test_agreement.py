@@ -201,7 +201,9 @@ def _site(frame) -> str:
     while frame.f_code.co_name in ("fault", "_length_fault"):
         frame = frame.f_back
     path, line = Path(frame.f_code.co_filename), frame.f_lineno
-    return next(s for s, (p, first, last) in fault_sites().items() if p == path and first <= line <= last)
+    return next(
+        s for s, (p, first, last) in fault_sites().items() if p == path and first <= line <= last
+    )
 
 
 @cache
@@ -209,7 +211,11 @@ def fault_sites() -> dict[str, tuple[Path, int, int]]:
     """Returns every place in the source that records a broken rule between fields."""
     sites = {}
     root = Path(unet_nas.__file__).parent
-    for path in [*(root / "operators").glob("*.py"), root / "unet/architecture.py", root / "unet/graph.py"]:
+    for path in [
+        *(root / "operators").glob("*.py"),
+        root / "unet/architecture.py",
+        root / "unet/graph.py",
+    ]:
         for call in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(call, ast.Call) and _records_fault(call.func):
                 sites[f"{path.name}:{call.lineno}"] = (path, call.lineno, call.end_lineno)

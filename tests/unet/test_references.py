@@ -37,9 +37,10 @@ def basic_ups(kind: str) -> list[dict[str, Any]]:
 
 def basic(dims: int, ups: str = "deconv", **changes: Any) -> Architecture:
     wanted = {"features": list(FEATURES[:5]), "decoder": {"features": [5, 6, 8, 10]}}
-    return architecture(f"monai-basicunet-{max(dims, 2)}d", **{
-        "spatial_dims": dims, "up": basic_ups(ups), **wanted, **changes
-    })
+    return architecture(
+        f"monai-basicunet-{max(dims, 2)}d",
+        **{"spatial_dims": dims, "up": basic_ups(ups), **wanted, **changes},
+    )
 
 
 @pytest.mark.parametrize("upsample", ["deconv", "pixelshuffle", "nontrainable"])

@@ -26,6 +26,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import annotated_types
 from pydantic import BaseModel, Tag, ValidationError
 from pydantic.fields import FieldInfo
+from typing_extensions import TypeAliasType
 
 from unet_nas.errors import Fault, Path
 from unet_nas.operators.builder import Graph
@@ -277,6 +278,11 @@ class _Drawer:
         if get_origin(annotation) is Annotated:
             annotation, *inner = get_args(annotation)
             return self.value(annotation, [*inner, *metadata], place)
+        if isinstance(annotation, TypeAliasType):
+            return self.value(annotation.__value__, metadata, place)
+        if isinstance(get_origin(annotation), TypeAliasType):
+            whole = get_origin(annotation).__value__[get_args(annotation)]
+            return self.value(whole, metadata, place)
         if place.field == "spatial_dims":
             return self.dims
         if place.field == "depth":

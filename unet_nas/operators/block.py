@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field
+from typing_extensions import TypeAliasType
 
 from unet_nas.operators import primitives as p
 from unet_nas.operators.builder import Builder
@@ -326,4 +327,4 @@ class InvertedBottleneck(Options):
 
 
 AnyBlock = Plain | Residual | DepthwiseSeparable | InvertedBottleneck
-Block = Annotated[AnyBlock, Field(discriminator="type"), Shorthand]
+Block = TypeAliasType("Block", Annotated[AnyBlock, Field(discriminator="type"), Shorthand])

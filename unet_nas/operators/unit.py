@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 
 from pydantic import Field
+from typing_extensions import TypeAliasType
 
 from unet_nas.errors import Path
 from unet_nas.operators import primitives as p
@@ -90,7 +91,7 @@ class LayerNorm(Options):
 
 
 AnyNorm = NoNorm | BatchNorm | InstanceNorm | GroupNorm | LayerNorm
-Norm = Annotated[AnyNorm, Field(discriminator="type"), Shorthand]
+Norm = TypeAliasType("Norm", Annotated[AnyNorm, Field(discriminator="type"), Shorthand])
 
 
 # --- activations ------------------------------------------------------------------------
@@ -178,7 +179,9 @@ class Mish(Options):
 
 
 AnyActivation = NoActivation | ReLU | LeakyReLU | ELU | PReLU | SiLU | GELU | Mish
-Activation = Annotated[AnyActivation, Field(discriminator="type"), Shorthand]
+Activation = TypeAliasType(
+    "Activation", Annotated[AnyActivation, Field(discriminator="type"), Shorthand]
+)
 
 
 class Inherit(Options):
@@ -187,8 +190,13 @@ class Inherit(Options):
     type: Literal["inherit"] = "inherit"
 
 
-NormOrInherit = Annotated[Inherit | AnyNorm, Field(discriminator="type"), Shorthand]
-ActivationOrInherit = Annotated[Inherit | AnyActivation, Field(discriminator="type"), Shorthand]
+NormOrInherit = TypeAliasType(
+    "NormOrInherit", Annotated[Inherit | AnyNorm, Field(discriminator="type"), Shorthand]
+)
+ActivationOrInherit = TypeAliasType(
+    "ActivationOrInherit",
+    Annotated[Inherit | AnyActivation, Field(discriminator="type"), Shorthand],
+)
 
 
 # --- dropout ----------------------------------------------------------------------------
@@ -225,8 +233,10 @@ class ChannelDropout(_Dropout):
 
 
 AnyDropout = NoDropout | ElementDropout | ChannelDropout
-Dropout = Annotated[AnyDropout, Field(discriminator="type"), Shorthand]
-DropoutOrInherit = Annotated[Inherit | AnyDropout, Field(discriminator="type"), Shorthand]
+Dropout = TypeAliasType("Dropout", Annotated[AnyDropout, Field(discriminator="type"), Shorthand])
+DropoutOrInherit = TypeAliasType(
+    "DropoutOrInherit", Annotated[Inherit | AnyDropout, Field(discriminator="type"), Shorthand]
+)
 
 Order = Literal[
     "conv-norm-act",

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Strict, Tag, model_validator
 from pydantic_core import PydanticCustomError
+from typing_extensions import TypeAliasType
 
 from unet_nas.errors import Fault, Path
 from unet_nas.operators.block import Block, Plain, SqueezeExcitation
@@ -57,12 +58,15 @@ def _conv_features_kind(value: Any) -> str:
 
 
 #: widths of a stage's convolutions but the last: one number or ratio for all, or a list
-ConvFeatures = Annotated[
-    Annotated[Channels, Tag("channels")]
-    | Annotated[Positive, Tag("ratio")]
-    | Annotated[tuple[Channels, ...], Tag("list")],
-    Discriminator(_conv_features_kind),
-]
+ConvFeatures = TypeAliasType(
+    "ConvFeatures",
+    Annotated[
+        Annotated[Channels, Tag("channels")]
+        | Annotated[Positive, Tag("ratio")]
+        | Annotated[tuple[Channels, ...], Tag("list")],
+        Discriminator(_conv_features_kind),
+    ],
+)
 
 
 class StageOptions(Options):

@@ -73,7 +73,7 @@ class Stage:
             dilation=self.dilation,
             groups=self.groups,
             bias=style.bias,
-            path=style.path("groups"),
+            groups_path=style.path,
         )
 
     def depthwise(self, b: Builder, x: int, stride: Axes) -> int:

@@ -46,9 +46,9 @@ def output_of(command: str) -> str:
         raise ValueError(f"only unet-nas is run, got {command!r}")
     printed = io.StringIO()
     os.environ.pop("COLUMNS", None)
-    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-        with contextlib.suppress(SystemExit):
-            main(arguments)
+    outputs = contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed)
+    with outputs[0], outputs[1], contextlib.suppress(SystemExit):
+        main(arguments)
     lines = [line.rstrip() for line in printed.getvalue().splitlines()]
     return "\n".join(lines).strip("\n") + "\n"
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from unet_nas.errors import InputError, SizeError, UnetNasError
+from unet_nas.errors import DocumentError, InputError, SizeError, UnetNasError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -243,7 +243,9 @@ def main(arguments: list[str] | None = None) -> None:
         finally:
             sys.stdout.flush()
     except UnetNasError as error:
-        print(f"unet-nas: {error}" if "\n" not in str(error) else error, file=sys.stderr)
+        # a fault of a document begins with file and line, which editors and terminals can open
+        begin = "" if isinstance(error, DocumentError) else "unet-nas: "
+        print(f"{begin}{error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except BrokenPipeError:  # the reader of a pipe went away: nothing is wrong
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

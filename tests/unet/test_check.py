@@ -173,3 +173,18 @@ def test_sizes_beyond_any_machine_are_answered():
     assert check(Architecture(depth=2), (10**30, 4 * 10**30)).valid
     found = check(Architecture(depth=2), (10**30 + 1, 4))
     assert found.nearest_valid_sizes[0] == (10**30, 10**30 + 4)
+
+
+@pytest.mark.parametrize(
+    "down",
+    [
+        "anti_aliased_max_pool",
+        {"type": "anti_aliased_strided_conv", "taps": 4},
+        {"type": "strided_conv", "kernel_size": 4},
+    ],
+)
+def test_the_cause_is_the_down_sampling_that_rounds_not_one_that_pads(down):
+    """Stage 0 goes from 30 to 15 exactly; only stage 1 cannot halve."""
+    found = check(Architecture.model_validate({"depth": 2, "down": down}), (30, 32))
+    (problem,) = [p for p in found.problems if p.name == "decoder.fusions.1.concat"]
+    assert problem.why.startswith("encoder.downs.1 meets 15 and gives ")

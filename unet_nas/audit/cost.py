@@ -152,7 +152,7 @@ def with_output(graph: Graph, total: Cost, costs: Sequence[Cost]) -> Cost:
     )
 
 
-def check_batch_size(batch_size: int) -> None:
+def check_batch_size(batch_size: object) -> None:
     """Raises InputError unless a batch size is a positive integer."""
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise InputError(f"a batch must have at least 1 sample, got {batch_size!r}")

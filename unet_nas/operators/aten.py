@@ -14,6 +14,7 @@ from unet_nas.operators.eager import (
     Eager,
     Function,
     Gradients,
+    Rule,
     Tensor,
     fresh,
     passed,
@@ -21,6 +22,8 @@ from unet_nas.operators.eager import (
 )
 
 _INDEX_BYTES = 8
+#: a Python number among the operands is a tensor of its own for as long as the call lasts
+_SCALAR_BYTES = 8
 
 
 def cast(eager: Eager, x: Tensor, itemsize: int) -> Tensor:
@@ -37,7 +40,7 @@ def convolution(
 ) -> Tensor:
     """Convolution, transposed or not: saves input and weight."""
     inputs = (x, weight) if bias is None else (x, weight, bias)
-    eager.saving(inputs, (x, weight))
+    eager.saving(inputs, 2)
     out = eager.new(elements, x.itemsize)
     eager.record(out, inputs, (x, weight))
     return out
@@ -55,14 +58,25 @@ def batch_norm(
         statistics: Number of means: channels, or batch x channels for instance norm.
         keep: Whether batch statistics are computed (not in evaluation with running ones).
     """
-    out = eager.new(x.elements, x.itemsize)
+    out = _normed(eager, x, affine)
     if not keep:
         eager.record(out, (x, *affine), (x, *affine[:1]))
         return out
-    itemsize = affine[0].itemsize if affine else x.itemsize
+    return _with_statistics(eager, out, (x, *affine), statistics, fresh)
+
+
+def _normed(eager: Eager, x: Tensor, affine: Sequence[Tensor]) -> Tensor:
+    return eager.view(x) if eager.ends(3 + bool(affine)) else eager.new(x.elements, x.itemsize)
+
+
+def _with_statistics(
+    eager: Eager, out: Tensor, inputs: Sequence[Tensor], statistics: int, rule: Rule
+) -> Tensor:
+    """Saves input, weight, mean and reciprocal deviation, these two as wide as the weight."""
+    itemsize = inputs[-1].itemsize
     mean = eager.new(statistics, itemsize)
     deviation = eager.new(statistics, itemsize)
-    eager.record(out, (x, *affine), (x, *affine[:1], mean, deviation))
+    eager.record(out, inputs, (*inputs[:2], mean, deviation), rule)
     eager.drop(mean)
     eager.drop(deviation)
     return out
@@ -90,19 +104,13 @@ def repeat(eager: Eager, x: Tensor, times: int) -> Tensor:
 
 def group_norm(eager: Eager, x: Tensor, affine: Sequence[Tensor], statistics: int) -> Tensor:
     """``native_group_norm``: saves input, weight, mean and reciprocal deviation per group."""
-    out = eager.new(x.elements, x.itemsize)
-    itemsize = affine[0].itemsize if affine else x.itemsize
-    mean = eager.new(statistics, itemsize)
-    deviation = eager.new(statistics, itemsize)
-    eager.record(out, (x, *affine), (x, *affine[:1], mean, deviation), _group_norm_backward)
-    eager.drop(mean)
-    eager.drop(deviation)
-    return out
+    out = _normed(eager, x, affine)
+    return _with_statistics(eager, out, (x, *affine), statistics, _group_norm_backward)
 
 
 def _group_norm_backward(eager: Eager, function: Function, gradient: Tensor) -> Gradients:
     """Works on a contiguous copy of a gradient that is a slice of another."""
-    if gradient.dense:
+    if gradient.contiguous:
         return fresh(eager, function, gradient)
     copy = eager.new(gradient.elements, gradient.itemsize)
     results = fresh(eager, function, copy)
@@ -116,7 +124,7 @@ def elementwise(eager: Eager, x: Tensor, saves: str, *, in_place: bool = False) 
         out = eager.view(x) if in_place else eager.new(x.elements, x.itemsize)
         eager.record(out, (x,), (out,))
         return out
-    eager.saving((x,), (x,))
+    eager.saving((x,), 1)
     out = eager.new(x.elements, x.itemsize)
     eager.record(out, (x,), (x,))
     return out
@@ -149,7 +157,7 @@ def _overwritten(eager: Eager, function: Function, gradient: Tensor) -> Gradient
 def prelu(eager: Eager, x: Tensor, weight: Tensor) -> Tensor:
     """PReLU: saves input and weight; its backward has a full-size slope gradient to sum."""
     slopes = view(eager, weight)
-    eager.saving((x, slopes), (x, slopes))
+    eager.saving((x, slopes), 2)
     out = eager.new(x.elements, x.itemsize)
     eager.record(out, (x, slopes), (x, slopes), _broadcast_backward)
     eager.drop(slopes)
@@ -159,7 +167,7 @@ def prelu(eager: Eager, x: Tensor, weight: Tensor) -> Tensor:
 def multiply(eager: Eager, x: Tensor, y: Tensor) -> Tensor:
     """``x * y`` with broadcasting: saves each operand for the gradient of the other."""
     saved = [a for a, b in ((x, y), (y, x)) if b.function is not None]
-    eager.saving((x, y), saved)
+    eager.saving((x, y), len(saved))
     out = eager.new(max(x.elements, y.elements), max(x.itemsize, y.itemsize))
     eager.record(out, (x, y), saved, _broadcast_backward)
     return out
@@ -199,7 +207,7 @@ def add(eager: Eager, x: Tensor, y: Tensor) -> Tensor:
 def dropout(eager: Eager, x: Tensor, mask: int, *, device: str, fused: bool) -> Tensor:
     """Dropout: a mask of ``mask`` elements, saved; as wide as the input, or bool where fused."""
     noise = eager.new(mask, 1 if fused and device == "cuda" else x.itemsize)
-    eager.saving((x,), (noise,))
+    eager.saving((x,), 1)
     out = eager.new(x.elements, x.itemsize)
     eager.record(out, (x,), (noise,))
     eager.drop(noise)
@@ -218,7 +226,7 @@ def max_pool(eager: Eager, x: Tensor, elements: int) -> Tensor:
 def resample(eager: Eager, x: Tensor, elements: int, *, saves_input: bool = False) -> Tensor:
     """Any map to another size (pooling, interpolation, padding): some save their input."""
     saved = (x,) if saves_input else ()
-    eager.saving((x,), saved)
+    eager.saving((x,), len(saved))
     out = eager.new(elements, x.itemsize)
     eager.record(out, (x,), saved)
     return out
@@ -231,9 +239,9 @@ def view(eager: Eager, x: Tensor) -> Tensor:
     return out
 
 
-def narrow(eager: Eager, x: Tensor, elements: int, *, dense: bool) -> Tensor:
+def narrow(eager: Eager, x: Tensor, elements: int, *, contiguous: bool) -> Tensor:
     """A slice: the same storage; backward writes into zeros of the full size."""
-    out = eager.view(x, elements, dense)
+    out = eager.view(x, elements, contiguous)
     eager.record(out, (x,))
     return out
 
@@ -250,14 +258,14 @@ def circular_pad(eager: Eager, x: Tensor, elements: int, slabs: Sequence[int], d
     """
     source = eager.view(x)
     for _ in range(dims):
-        sliced = narrow(eager, source, x.elements, dense=True)
+        sliced = narrow(eager, source, x.elements, contiguous=True)
         eager.drop(source)
         source = sliced
     out = eager.new(elements, x.itemsize)
     eager.record(out, (source,), (), _copy_slices)
     eager.drop(source)
     for slab in slabs:
-        border = narrow(eager, out, slab, dense=False)
+        border = narrow(eager, out, slab, contiguous=False)
         eager.record(out, (out, border), (), _copy_slices)
         eager.drop(border)
     return out
@@ -278,7 +286,7 @@ def concatenate(eager: Eager, tensors: Sequence[Tensor], *, batch: int) -> Tenso
     """``torch.cat`` along the channels: its gradients are slices that share one storage."""
     itemsize = max(tensor.itemsize for tensor in tensors)
     out = eager.new(sum(tensor.elements for tensor in tensors), itemsize)
-    eager.record(out, tensors, (), _sliced if batch > 1 else _sliced_dense)
+    eager.record(out, tensors, (), _sliced if batch > 1 else _sliced_sample)
     return out
 
 
@@ -287,21 +295,19 @@ def _sliced(eager: Eager, function: Function, gradient: Tensor) -> Gradients:
     return _slices(eager, function, gradient, False)
 
 
-def _sliced_dense(eager: Eager, function: Function, gradient: Tensor) -> Gradients:
+def _sliced_sample(eager: Eager, function: Function, gradient: Tensor) -> Gradients:
     """Slices of a single sample: contiguous."""
     return _slices(eager, function, gradient, True)
 
 
-def _slices(eager: Eager, function: Function, gradient: Tensor, dense: bool) -> Gradients:
+def _slices(eager: Eager, function: Function, gradient: Tensor, contiguous: bool) -> Gradients:
     return [
-        None if target is None else eager.view(gradient, elements, dense)
+        None if target is None else eager.view(gradient, elements, contiguous)
         for target, (elements, _) in zip(function.edges, function.wants, strict=True)
     ]
 
 
 # --- small operators of the losses -----------------------------------------------------------
-
-_SCALAR_BYTES = 8
 
 
 def nll_loss(eager: Eager, log_probabilities: Tensor, target: Tensor) -> Tensor:

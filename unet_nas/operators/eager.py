@@ -4,8 +4,8 @@ Nothing here knows a network or a primitive. A :class:`Storage` lives as long as
 (a name in the forward loop, a function that saved it, a gradient under way); the running sum of
 what lives is the memory. The engine walks the recorded functions as PyTorch's does: the most
 recent first, each freeing its incoming gradient and its saved tensors before its results are
-accumulated; two gradients that meet are added in place only where the older one is dense and
-owned by nobody else. Sources: ``torch/csrc/autograd/engine.cpp``, ``input_buffer.cpp`` and
+accumulated; two gradients that meet are added in place only where the older one covers its
+storage and nobody else owns that. Sources: ``torch/csrc/autograd/engine.cpp``, ``input_buffer.cpp`` and
 ``functions/accumulate_grad.h`` of PyTorch 2.13, and the measurements in ``docs/memory.md``.
 """
 
@@ -39,9 +39,9 @@ class Storage:
 
 
 class Tensor:
-    """A view of a storage: its elements, their width, whether dense, and its gradient function."""
+    """A view of a storage: its elements, their width, whether contiguous, its gradient function."""
 
-    __slots__ = ("dense", "elements", "function", "itemsize", "storage")
+    __slots__ = ("contiguous", "elements", "function", "itemsize", "storage")
 
     def __init__(
         self,
@@ -49,13 +49,18 @@ class Tensor:
         elements: int,
         itemsize: int,
         function: Function | None = None,
-        dense: bool = True,
+        contiguous: bool = True,
     ) -> None:
         self.storage = storage
         self.elements = elements
         self.itemsize = itemsize
         self.function = function
-        self.dense = dense
+        self.contiguous = contiguous
+
+
+    def whole(self) -> bool:
+        """Whether it covers its storage."""
+        return self.elements * self.itemsize == self.storage.size_bytes
 
 
 #: what a function returns for its inputs: a gradient each, or None where none is wanted
@@ -89,10 +94,6 @@ class Function:
         self.awaited = 0
         self.frame: Frame | None = None
         self.packs = (0, 0)
-
-
-class StopRecomputation(Exception):
-    """All that backward needs of a checkpointed segment has been computed again."""
 
 
 class Frame:
@@ -136,8 +137,7 @@ class Frame:
         for storage in storages:
             eager.keep(storage)
             self.taken.append(storage)
-        if self.packed == self.total:
-            raise StopRecomputation
+        eager.muted = self.packed == self.total
 
     def unpack(self, function: Function) -> tuple[Storage, ...]:
         """Returns the saved tensors of a function, after the second run where it is due."""
@@ -162,6 +162,8 @@ class Eager:
         visits: ``(position in the timeline, place, backward?)`` at each change of place.
         grad: Whether functions are recorded.
         frame: The checkpointed segment that is running, if any.
+        muted: Whether a recomputation has all it needs: the real one stops here, this one plays
+            on without memory.
     """
 
     def __init__(self, *, grad: bool) -> None:
@@ -172,6 +174,7 @@ class Eager:
         self.place = 0
         self.grad = grad
         self.frame: Frame | None = None
+        self.muted = False
         self._order = 0
 
     def visit(self, place: int, phase: str) -> None:
@@ -182,15 +185,16 @@ class Eager:
     # storages -------------------------------------------------------------------------------
 
     def new(
-        self, elements: int, itemsize: int, kind: Kind = "temporaries", dense: bool = True
+        self, elements: int, itemsize: int, kind: Kind = "temporaries", contiguous: bool = True
     ) -> Tensor:
         """Allocates a tensor with one owner."""
         timeline = self.timeline
-        storage = Storage(elements * itemsize, kind, len(timeline), self.place)
+        size_bytes = 0 if self.muted else elements * itemsize
+        storage = Storage(size_bytes, kind, len(timeline), self.place)
         self.storages.append(storage)
-        self.live_bytes += storage.size_bytes
+        self.live_bytes += size_bytes
         timeline.append(self.live_bytes)
-        return Tensor(storage, elements, itemsize, None, dense)
+        return Tensor(storage, elements, itemsize, None, contiguous)
 
     def drop(self, tensor: Tensor) -> None:
         """Takes one owner from a tensor's storage."""
@@ -203,12 +207,12 @@ class Eager:
             self.live_bytes -= storage.size_bytes
             self.timeline.append(self.live_bytes)
 
-    def view(self, tensor: Tensor, elements: int | None = None, dense: bool = True) -> Tensor:
+    def view(self, tensor: Tensor, elements: int | None = None, contiguous: bool = True) -> Tensor:
         """Makes another tensor over the same storage, with one owner more."""
         storage = tensor.storage
         storage.owners += 1
         count = tensor.elements if elements is None else elements
-        return Tensor(storage, count, tensor.itemsize, tensor.function, dense and tensor.dense)
+        return Tensor(storage, count, tensor.itemsize, tensor.function, contiguous and tensor.contiguous)
 
     # autograd -------------------------------------------------------------------------------
 
@@ -238,13 +242,18 @@ class Eager:
         for storage in storages:
             self.keep(storage)
 
-    def saving(self, inputs: Sequence[Tensor], saved: Sequence[Tensor]) -> None:
-        """Says before an operator runs which inputs it will save: a recomputation may end here."""
+    def saving(self, inputs: Sequence[Tensor], saved: int) -> None:
+        """Says before an operator runs how many inputs it saves: a recomputation may end here."""
+        if self.frame is not None and any(tensor.function is not None for tensor in inputs):
+            self.muted |= self.ends(saved)
+
+    def ends(self, saved: int) -> bool:
+        """Whether a recomputation ends with the operator at hand, which saves so many tensors.
+
+        Its other results then never get out of it: they are a workspace.
+        """
         frame = self.frame
-        if frame is None or not frame.running or frame.packed + len(saved) < frame.total:
-            return
-        if any(tensor.function is not None for tensor in inputs):
-            self.record(saved[0], inputs, saved)
+        return frame is not None and frame.running and frame.packed + saved >= frame.total
 
     def keep(self, storage: Storage) -> None:
         """Makes backward an owner of a storage."""
@@ -316,7 +325,7 @@ class Eager:
         if older is None:
             target.received = result
             return
-        if not (older.dense and older.storage.owners == 1):
+        if not (older.whole() and older.storage.owners == 1):
             total = self.new(older.elements, older.itemsize)
             self.drop(older)
             target.received = total
@@ -371,6 +380,6 @@ def passed(eager: Eager, function: Function, gradient: Tensor) -> Gradients:
 
 def viewed(eager: Eager, function: Function, gradient: Tensor) -> Gradients:
     """Backward of a view: reshapes the gradient, which copies it unless it is contiguous."""
-    if gradient.dense:
+    if gradient.contiguous:
         return [eager.view(gradient)]
     return [eager.new(gradient.elements, gradient.itemsize)]

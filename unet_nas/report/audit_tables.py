@@ -85,7 +85,7 @@ def summary(audit: Audit, budget_bytes: int | None = None) -> list[tuple[str, st
     lines = [
         ("output size", _by(audit.output_size)),
         ("parameters", f"{audit.parameters:,} trainable, {audit.total.buffers:,} in buffers"),
-        ("MACs", f"{audit.macs:,} ({format_count(audit.flops)}FLOPs)"),
+        ("MACs", f"{audit.macs:,} for the batch ({format_count(audit.flops)}FLOPs)"),
         ("MACs per output position", f"{audit.macs_per_output_position:,.0f}"),
         ("receptive field", _fields(audit.receptive_field("total"))),
         ("peak in training", f"{_bytes(audit.peak_training_bytes)}, at {audit.peak_at}"),

@@ -26,11 +26,11 @@ NETWORKS = {
     "pad": {"align": {"type": "pad", "mode": "replicate"}, "norm": "instance"},
     "resize": {"align": "resize", "norm": "group", "width": 8},
     "attention": {"align": "resize", "fusion": "attention_gate"},
-    "deep": {"depth": 3, "deep_supervision": 2, "activation": "leaky_relu"},
+    "deep": {"depth": 2, "deep_supervision": 1, "activation": "leaky_relu"},
     "shuffle": {"down": "pixel_unshuffle", "up": "pixel_shuffle"},
     "blur": {"down": "anti_aliased_max_pool", "padding_mode": "reflect", "align": "pad"},
     "residual": {
-        "block": "residual",
+        "block": {"type": "residual", "unit": 1},
         "down": "strided_block",
         "fusion": "add",
         "order": "norm-act-conv",
@@ -51,6 +51,7 @@ def seeded():
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     torch.manual_seed(0)
+    torch.compiler.reset()  # dynamo compiles one function at most eight times
     yield
     torch.set_num_threads(before)
 
@@ -127,65 +128,87 @@ def test_every_name_stands_once_and_every_map_is_read(options):
 
 # --- compiled and exported ----------------------------------------------------------------
 
+#: tracing takes seconds, so these networks are as small as they can be
+TINY = {"depth": 1, "convs": 1}
+SIZES = ((16, 20), (32, 12), (15, 13), (13, 14))
+ALIGNED = ("crop", "pad", "resize")
 
-@everywhere
-def test_compiles_without_graph_breaks_for_more_than_one_size(options):
-    module = build(architecture(**options)).eval()
-    compiled = torch.compile(module, backend="aot_eager", fullgraph=True, dynamic=True)
+
+def compiled_and_plain(**options):
+    module = build(architecture(**{**TINY, **options})).eval()
+    return torch.compile(module, backend="aot_eager", fullgraph=True, dynamic=True), module
+
+
+@pytest.mark.parametrize("name", sorted(set(NETWORKS) - set(ALIGNED)))
+def test_compiles_without_graph_breaks_for_more_than_one_size(name):
+    compiled, module = compiled_and_plain(**NETWORKS[name])
     with torch.no_grad():
-        for size in ((48, 56), (64, 48)):
+        for size in SIZES[:2]:
             x = example(module, size=size)
-            assert_same(compiled(x), module(x), rtol=1e-4, atol=1e-5)
+            assert_same(compiled(x), module(x), rtol=1e-3, atol=1e-4)
 
 
-@everywhere
-def test_compiled_training_gives_the_same_gradients(options):
-    module = build(architecture(**options))
+@pytest.mark.parametrize("align", ALIGNED)
+def test_compiled_alignment_takes_odd_sizes(align):
+    compiled, module = compiled_and_plain(align=align)
+    with torch.no_grad():
+        for size in SIZES:
+            x = example(module, size=size)
+            assert_same(compiled(x), module(x), rtol=1e-3, atol=1e-4)
+
+
+def test_compiled_strict_alignment_refuses_odd_sizes():
+    module = build(architecture(**TINY)).eval()
+    compiled = torch.compile(module, backend="aot_eager", dynamic=True)
+    compiled(example(module, size=SIZES[0]))
+    with pytest.raises(ValueError, match="equal spatial size"):
+        compiled(example(module, size=SIZES[2]))
+
+
+@pytest.mark.parametrize("align", ["strict", *ALIGNED])
+def test_compiled_training_gives_the_same_gradients(align):
+    module = build(architecture(**TINY, align=align))
     other = copy.deepcopy(module)
     compiled = torch.compile(other, backend="aot_eager", fullgraph=True)
-    x = example(module)
+    x = example(module, size=SIZES[0])
     total(module(x)).backward()
     total(compiled(x)).backward()
     for one, two in zip(module.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(one.grad, two.grad, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("align", ["crop", "pad", "resize"])
-def test_compiled_alignment_takes_odd_sizes(align):
-    module = build(architecture(align=align)).eval()
-    compiled = torch.compile(module, backend="aot_eager", fullgraph=True, dynamic=True)
-    with torch.no_grad():
-        for size in ((48, 56), (47, 53), (45, 44)):
-            x = example(module, size=size)
-            assert_same(compiled(x), module(x), rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("align", ["crop", "pad", "resize"])
+@pytest.mark.parametrize("align", ALIGNED)
 def test_exports_with_free_sizes(align):
-    module = build(architecture(align=align)).eval()
+    module = build(architecture(**TINY, align=align)).eval()
     dynamic = {"x": {2: Dim("height", min=8, max=512), 3: Dim("width", min=8, max=512)}}
-    exported = torch.export.export(module, (example(module),), dynamic_shapes=dynamic).module()
+    exported = torch.export.export(
+        module,
+        (example(module, size=SIZES[0]),),
+        dynamic_shapes=dynamic,
+        prefer_deferred_runtime_asserts_over_guards=True,
+    ).module()
     with torch.no_grad():
-        for size in ((48, 56), (47, 53), (45, 44)):
+        for size in SIZES:
             x = example(module, size=size)
-            assert_same(exported(x), module(x), rtol=1e-4, atol=1e-5)
+            assert_same(exported(x), module(x), rtol=1e-3, atol=1e-4)
 
 
 def test_exports_strict_alignment_with_sizes_that_fit():
-    module = build(architecture()).eval()
+    module = build(architecture(**TINY)).eval()
     height, width = Dim("height", min=4, max=128), Dim("width", min=4, max=128)
-    dynamic = {"x": {2: 4 * height, 3: 4 * width}}
-    exported = torch.export.export(module, (example(module),), dynamic_shapes=dynamic).module()
-    x = example(module, size=(32, 24))
-    assert_same(exported(x), module(x), rtol=1e-4, atol=1e-5)
+    dynamic = {"x": {2: 2 * height, 3: 2 * width}}
+    x = example(module, size=SIZES[0])
+    exported = torch.export.export(module, (x,), dynamic_shapes=dynamic).module()
+    x = example(module, size=SIZES[1])
+    assert_same(exported(x), module(x), rtol=1e-3, atol=1e-4)
 
 
 @everywhere
 def test_exports_a_fixed_size(options):
-    module = build(architecture(**options)).eval()
+    module = build(architecture(**{**TINY, **options})).eval()
     x = example(module)
     exported = torch.export.export(module, (x,)).module()
-    assert_same(exported(x), module(x), rtol=1e-4, atol=1e-5)
+    assert_same(exported(x), module(x), rtol=1e-3, atol=1e-4)
 
 
 # --- precision and layout -----------------------------------------------------------------
@@ -202,11 +225,12 @@ def test_runs_and_trains_under_autocast(options):
     for name, parameter in module.named_parameters():
         assert parameter.grad.dtype == torch.float32, name
         assert parameter.grad.isfinite().all(), name
-    exact = copy.deepcopy(module).eval()
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        rough = module.eval()(x)
-    spread = max(float(y.abs().max()) for y in listed(exact(x)))
-    assert_same([y.float() for y in listed(rough)], exact(x), rtol=0.1, atol=0.1 * spread)
+    with torch.no_grad():
+        exact = listed(module.eval()(x))
+        with torch.autocast("cpu", torch.bfloat16):
+            rough = [y.float() for y in listed(module(x))]
+    spread = max(float(y.abs().max()) for y in exact)
+    assert_same(rough, exact, rtol=0.1, atol=0.1 * spread)
 
 
 @everywhere
@@ -223,7 +247,7 @@ def test_channels_last_gives_the_same_numbers(options):
     with torch.no_grad():
         plain = module(x)
         module = module.to(memory_format=torch.channels_last)
-        assert_same(module(x.to(memory_format=torch.channels_last)), plain, rtol=1e-4, atol=1e-5)
+        assert_same(module(x.to(memory_format=torch.channels_last)), plain, rtol=1e-3, atol=1e-4)
 
 
 def test_sync_batch_norm_replaces_norms_in_place():
@@ -408,12 +432,12 @@ def test_every_map_is_dropped_right_after_its_last_reader(options, training):
 
 
 def passed_on(graph, index: int, alive: dict) -> bool:
-    """A leaf that has nothing to do returns its input: one map under two numbers."""
+    """An alignment returns its input where it has nothing to do, and a crop is a view of it."""
     mine = alive[index]()
     return any(
-        ref() is mine and max(graph.readers()[other], default=len(graph.nodes)) >= max(alive)
+        ref() is mine or getattr(ref(), "_base", None) is mine
         for other, ref in alive.items()
-        if other != index
+        if max(graph.readers()[other], default=len(graph.nodes)) >= max(alive)
     )
 
 
@@ -456,4 +480,4 @@ def test_biases_start_at_zero_and_weights_as_he_proposed():
     module = build(architecture(width=32))
     conv = module.get_submodule("bottleneck.convs.0.conv")
     assert not conv.bias.any()
-    assert float(conv.weight.std()) == pytest.approx((2 / (9 * 64)) ** 0.5, rel=0.05)
+    assert float(conv.weight.detach().std()) == pytest.approx((2 / (9 * 64)) ** 0.5, rel=0.05)

@@ -98,7 +98,7 @@ class CropTo(nn.Module):
 class PadTo(nn.Module):
     """Pads a map to another's size on each axis where it is the smaller.
 
-    ``side`` both puts the odd position at the end; ``mode`` is zeros or replicate.
+    ``side`` both puts the odd position at the end.
     """
 
     def __init__(self, side: str, mode: str) -> None:

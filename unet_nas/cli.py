@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from unet_nas.audit.audit import Audit
     from unet_nas.audit.memory import Training
+    from unet_nas.records import Profile
     from unet_nas.report.tables import Table as DataTable
     from unet_nas.unet.architecture import Architecture
 
@@ -228,6 +229,77 @@ def audit(
         _print_advice(request)
     else:
         _print_audits(request, by)
+
+
+@app.command()
+def profile(
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE", help="An architecture file, preset:NAME, or python:module:factory."
+        ),
+    ],
+    patch_size: Annotated[
+        str, typer.Option("--patch-size", metavar="SIZE", help="Spatial size, as 256x256.")
+    ],
+    batch: Annotated[int, typer.Option(help="Samples per batch.")] = 1,
+    precision: Annotated[
+        Precision, typer.Option(help="bf16 and fp16 are autocast, pure-… is all of it.")
+    ] = "fp32",
+    optimizer: Annotated[OptimizerKind, typer.Option(help="Of the training step.")] = "adamw",
+    implementation: Annotated[
+        Implementation, typer.Option(help="How PyTorch runs the optimizer.")
+    ] = "foreach",
+    loss: Annotated[LossKind, typer.Option(help="Of the training step.")] = "dice_cross_entropy",
+    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where it runs.")] = "cpu",
+    in_channels: Annotated[
+        int | None, typer.Option("--in-channels", min=1, help="Of a network of Python code.")
+    ] = None,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Time it under torch.compile too.")
+    ] = False,
+    channels_last: Annotated[
+        bool, typer.Option("--channels-last", help="Use the channels-last memory format.")
+    ] = False,
+    repeats: Annotated[int, typer.Option(min=1, help="Samples of a latency.")] = 20,
+    time_limit: Annotated[
+        str, typer.Option("--time-limit", metavar="TIME", help="Of each process, as 10min.")
+    ] = "10min",
+    assignments: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Measure a network in processes of its own, and print predicted beside measured.
+
+    Running out of memory or time is a result. Exit code 1 if the network itself fails.
+    """
+    from unet_nas.audit.memory import Training
+    from unet_nas.profile.profile import profile as measure
+    from unet_nas.units import parse_duration, parse_size
+
+    training = Training(
+        precision=precision, optimizer=optimizer, implementation=implementation, loss=loss
+    )
+    size = parse_size(patch_size)
+    foreign = file.startswith("python:")
+    if foreign and assignments:
+        raise InputError("--set is for architectures; a network of Python code has no fields")
+    request = _AuditRequest([file], assignments or [], size, batch, training, None, "")
+    predicted = None if foreign else _audits(request)[file]
+    result = measure(
+        file if foreign else request.architecture(),
+        patch_size=size,
+        batch_size=batch,
+        training=training,
+        name=file,
+        in_channels=in_channels,
+        device=device,
+        compiled=compiled,
+        channels_last=channels_last,
+        repeats=repeats,
+        time_limit_s=parse_duration(time_limit),
+        on_progress=lambda message: print(f"unet-nas: {message}", file=sys.stderr),
+    )
+    _print_profile(result, predicted, as_json)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -447,6 +519,17 @@ def _print_advice(request: _AuditRequest) -> None:
         _print_json({"advice": [asdict(row) for row in rows]})
     else:
         _print_table(audit_tables.advice_table(rows, result), request.style)
+
+
+def _print_profile(result: Profile, predicted: Audit | None, as_json: bool) -> None:
+    from unet_nas.report import profile_tables
+
+    if as_json:
+        _print_json(profile_tables.as_json(result, predicted))
+    else:
+        _print_table(profile_tables.profile_table(result, predicted), "")
+    if any(failure.kind == "failed" for failure in result.failures.values()):
+        raise typer.Exit(1)
 
 
 def _print_table(table: DataTable, style: str) -> None:

@@ -13,7 +13,6 @@ nested containers that nobody would write. :func:`parameter_names` says which is
 from __future__ import annotations
 
 import ast
-import json
 import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,13 +25,12 @@ from unet_nas.errors import InputError, SizeError
 from unet_nas.operators import primitives as p
 from unet_nas.operators.builder import Graph, Node
 from unet_nas.text.document import printable
+from unet_nas.unet.calls import MAX_COLUMNS, call_text, chain_text
 from unet_nas.unet.outline import by, part_of
 from unet_nas.unet.shapes import AxisSizes, Size, shapes
 from unet_nas.unet.statements import Program, Statement, module_paths, program
 
 T = TypeVar("T")
-
-WIDTH = 100
 
 #: where a size for the example is looked for, by number of spatial dimensions
 _EXAMPLE_SIZES = {1: 512, 2: 128, 3: 32}
@@ -122,25 +120,32 @@ def _tensors(primitive: p.Primitive) -> tuple[str, ...]:
 
 
 def example_size(graph: Graph) -> Size:
-    """Returns a size of moderate extent that the network runs on, in training too.
+    """Returns a size of moderate extent that the network runs on, in training too if possible.
 
     Raises:
         SizeError: if there is none.
     """
     axes = [AxisSizes(graph, axis) for axis in range(graph.dims)]
     start = _EXAMPLE_SIZES[graph.dims]
-    for lowest in (start, 2 * start, 4 * start, 8 * start):
-        size = [lowest if axis.valid(lowest) else axis.nearest(lowest)[1] for axis in axes]
-        found = tuple(n for n in size if n is not None)
-        if len(found) == graph.dims and not _single_value(graph, found):
-            return found
+    found = [[_from(axis, n) for axis in axes] for n in (start, 2 * start, 4 * start, 8 * start)]
+    found.append([next(filter(axis.valid, range(start, 0, -1)), None) for axis in axes])
+    sizes = [tuple(n for n in size if n is not None) for size in found if None not in size]
+    for training in (True, False):
+        for size in sizes:
+            if not _single_value(graph, size, training):
+                return size
     raise SizeError("the network runs on no size; `unet-nas check` says why")
 
 
-def _single_value(graph: Graph, size: Size) -> bool:
+def _from(axis: AxisSizes, n: int) -> int | None:
+    """Returns the smallest valid size from ``n`` on, where there is one."""
+    return n if axis.valid(n) else axis.nearest(n)[1]
+
+
+def _single_value(graph: Graph, size: Size, training: bool) -> bool:
     """Tells whether one sample of this size leaves a norm with a single value."""
     return any(
-        node.primitive.single_value(1, node.channels, prod(extent), True)
+        node.primitive.single_value(1, node.channels, prod(extent), training)
         for node, extent in zip(graph.nodes, shapes(graph, size), strict=True)
     )
 
@@ -180,7 +185,11 @@ def _header(graph: Graph, name: str, size: Size) -> str:
 def _row(label: str, text: str) -> list[str]:
     indent = " " * 12
     return textwrap.wrap(
-        text, WIDTH, initial_indent=f"{label:12}", subsequent_indent=indent, break_on_hyphens=False
+        text,
+        MAX_COLUMNS,
+        initial_indent=f"{label:12}",
+        subsequent_indent=indent,
+        break_on_hyphens=False,
     )
 
 
@@ -188,7 +197,7 @@ def _size_rules(graph: Graph) -> str:
     rules = [AxisSizes(graph, axis).rule() for axis in range(graph.dims)]
     words = ["no short rule" if rule is None else rule.describe() for rule in rules]
     if len(set(words)) == 1:
-        return ("" if graph.dims == 1 else "each axis ") + words[0]
+        return ("" if graph.dims == 1 else "each axis: ") + words[0]
     return "; ".join(f"axis {axis}: {rule}" for axis, rule in enumerate(words))
 
 
@@ -283,6 +292,7 @@ def _is_initialised(node: Node) -> bool:
 def _initialised(graph: Graph) -> Iterator[str]:
     """Yields the lines of ``__init__`` that initialise the weights."""
     if any(map(_is_initialised, graph.nodes)):
+        yield ""
         yield "self.apply(initialise)"
     paths = module_paths(graph)
     for node in graph.nodes:
@@ -338,7 +348,7 @@ def _modules(graph: Graph, lines: Program, joints: Mapping[p.Call, str]) -> Iter
         yield f"# {group}"
         for line in members:
             calls = [_call(graph, graph.nodes[i]) for i in line.nodes]
-            yield f"self.{line.attribute} = {_chain_text(calls, len(line.attribute) + 16)}"
+            yield f"self.{line.attribute} = {chain_text(calls, len(line.attribute) + 16)}"
     if joints:
         yield "# joints, without weights"
         yield from (f"self.{name} = {call_text(call, 40)}" for call, name in joints.items())
@@ -388,98 +398,9 @@ def _main(graph: Graph, size: Size) -> str:
     shown = "print(tuple(output.shape))"
     if len(graph.outputs) > 1:
         shown = "print([tuple(logits.shape) for logits in output])"
-    return f'''\
+    return f"""\
 if __name__ == "__main__":
     network = UNet().eval()
     with torch.no_grad():
         output = network(torch.randn({shape}))
-    {shown}'''
-
-
-# --- modules as text ----------------------------------------------------------------------
-
-#: arguments that are given without their name, as far as they stand at the front
-_POSITIONAL = (
-    "in_channels",
-    "out_channels",
-    "num_features",
-    "num_groups",
-    "num_channels",
-    "num_parameters",
-    "output_size",
-    "channels",
-    "p",
-)
-
-#: PyTorch's own defaults, which need not be written; those of one module go before the others
-DEFAULTS: dict[str, p.Argument] = {
-    "stride": 1,
-    "padding": 0,
-    "output_padding": 0,
-    "dilation": 1,
-    "groups": 1,
-    "bias": True,
-    "eps": 1e-5,
-    "affine": True,
-    "ceil_mode": False,
-    "count_include_pad": True,
-    "InstanceNorm.affine": False,
-    "LeakyReLU.negative_slope": 0.01,
-    "ELU.alpha": 1.0,
-    "PReLU.num_parameters": 1,
-    "PReLU.init": 0.25,
-}
-
-
-def _chain_text(calls: Sequence[p.Call], column: int) -> str:
-    """Returns one module, or several in a row as ``nn.Sequential``."""
-    if len(calls) == 1:
-        return call_text(calls[0], column)
-    inner = [textwrap.indent(call_text(call, 12) + ",", " " * 4) for call in calls]
-    return "\n".join(["nn.Sequential(", *inner, ")"])
-
-
-def call_text(call: p.Call, column: int) -> str:
-    """Returns a module as it is written in Python; over several lines if one is too short.
-
-    Args:
-        call: the module.
-        column: how many characters stand before and after it on its line.
-
-    >>> convolution = p.Conv(1, 8, (3, 3), (1, 1), (1, 1), (1, 1), 1, False)
-    >>> call_text(convolution.call(2), 8)
-    'nn.Conv2d(1, 8, kernel_size=3, padding=1, bias=False)'
-    """
-    target = call.target.removeprefix("layers.")
-    given = dict(call.arguments)
-    if target.startswith("nn."):
-        given = {name: _scalar(value) for name, value in call.arguments}
-        given = {k: v for k, v in given.items() if not _is_default(target, k, given)}
-    words, at_front = [], True
-    for name, value in given.items():
-        at_front = at_front and name in _POSITIONAL
-        words.append(_literal(value) if at_front else f"{name}={_literal(value)}")
-    text = f"{target}({', '.join(words)})"
-    if len(text) + column < WIDTH:
-        return text
-    return "\n".join([f"{target}(", *(f"    {word}," for word in words), ")"])
-
-
-def _is_default(target: str, name: str, given: Mapping[str, p.Argument]) -> bool:
-    kind = re.sub(r"\dd$", "", target.removeprefix("nn."))
-    if kind in ("MaxPool", "AvgPool") and name == "stride":
-        return given[name] == given["kernel_size"]
-    default = DEFAULTS.get(f"{kind}.{name}", DEFAULTS.get(name))
-    return default is not None and given[name] == default
-
-
-def _scalar(value: p.Argument) -> p.Argument:
-    """Returns one number in place of equal ones per axis, and whole factors as integers."""
-    if not isinstance(value, tuple):
-        return value
-    axes = tuple(int(n) for n in value)
-    return axes[0] if len(set(axes)) == 1 else axes
-
-
-def _literal(value: p.Argument) -> str:
-    return json.dumps(value) if isinstance(value, str) else repr(value)
+    {shown}"""

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -300,6 +301,42 @@ def profile(
         on_progress=lambda message: print(f"unet-nas: {message}", file=sys.stderr),
     )
     _print_profile(result, predicted, as_json)
+
+
+@app.command()
+def export(
+    file: File,
+    to: Annotated[str, typer.Option("--to", metavar="DIR", help="Folder for the files.")],
+    patch_size: PatchSize = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Weights of the network, as .safetensors, to go with it."
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
+    assignments: Set = None,
+) -> None:
+    """Write a network as one readable file of plain PyTorch that does not need this package.
+
+    Beside model.py goes architecture.yaml, and with --weights a weights.safetensors under the
+    names of model.py, which states MACs for --patch-size and runs it as an example.
+    """
+    from unet_nas.unet.export import export as export_architecture
+    from unet_nas.unet.load import PREFIX, open_document, to_architecture
+
+    document = open_document(_as_path(file))
+    name = document.tree.get("name") or Path(file.removeprefix(PREFIX)).stem
+    written = export_architecture(
+        to_architecture(document, assignments or ()),
+        to,
+        name=str(name),
+        patch_size=_size(patch_size),
+        weights=weights,
+        force=force,
+    )
+    for path in written:
+        print(path)
 
 
 def main(arguments: list[str] | None = None) -> None:

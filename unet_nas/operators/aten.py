@@ -125,9 +125,7 @@ def repeat(eager: Eager, x: Tensor, times: int) -> Tensor:
     return out
 
 
-def group_norm(
-    eager: Eager, x: Tensor, affine: Sequence[Tensor], statistics: int
-) -> Tensor:
+def group_norm(eager: Eager, x: Tensor, affine: Sequence[Tensor], statistics: int) -> Tensor:
     """Group norm: saves input, weight, and two statistics per group, as wide as the weight."""
     out = _normed(eager, x, affine)
     inputs = (x, *affine)

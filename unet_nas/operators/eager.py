@@ -58,7 +58,6 @@ class Tensor:
         self.function = function
         self.contiguous = contiguous
 
-
     def whole(self) -> bool:
         """Whether it covers its storage."""
         return self.elements * self.itemsize == self.storage.size_bytes
@@ -213,7 +212,9 @@ class Eager:
         storage = tensor.storage
         storage.owners += 1
         count = tensor.elements if elements is None else elements
-        return Tensor(storage, count, tensor.itemsize, tensor.function, contiguous and tensor.contiguous)
+        return Tensor(
+            storage, count, tensor.itemsize, tensor.function, contiguous and tensor.contiguous
+        )
 
     # autograd -------------------------------------------------------------------------------
 

@@ -177,9 +177,7 @@ def _reserved_elements(mode: Mode, site: Site, x: Tensor) -> int:
 
 
 def _batch_norm(eager: Eager, mode: Mode, site: Site, inputs: Sequence[Tensor]) -> Tensor:
-    return aten.batch_norm(
-        eager, inputs[0], site.weights, site.buffers, training=mode.training
-    )
+    return aten.batch_norm(eager, inputs[0], site.weights, site.buffers, training=mode.training)
 
 
 def _instance_norm(eager: Eager, mode: Mode, site: Site, inputs: Sequence[Tensor]) -> Tensor:
@@ -299,7 +297,9 @@ def _crop_to(eager: Eager, mode: Mode, site: Site, inputs: Sequence[Tensor]) -> 
         if size[axis] == wanted:
             continue
         size[axis] = wanted
-        sliced = aten.narrow(eager, out, samples * prod(size), contiguous=samples == 1 and axis == 0)
+        sliced = aten.narrow(
+            eager, out, samples * prod(size), contiguous=samples == 1 and axis == 0
+        )
         eager.drop(out)
         out = sliced
     return out

@@ -110,6 +110,8 @@ class StageOptions(Options):
 
 
 STAGE_FIELDS = tuple(StageOptions.model_fields)
+#: operators between two stages: their lists have depth entries
+DEPTH_FIELDS = ("down", "up", "fusion", "align")
 
 
 class DecoderOptions(StageOptions):
@@ -255,7 +257,7 @@ def per_stage(architecture: Architecture, field: str, stage: int) -> tuple[Any, 
 def _shape_faults(a: Architecture) -> Iterator[Fault]:
     yield from _width_faults(a)
     yield from _length_faults(a, (), a.depth + 1, STAGE_FIELDS, "depth + 1")
-    yield from _length_faults(a, (), a.depth, ("down", "up", "fusion", "align"), "depth")
+    yield from _length_faults(a, (), a.depth, DEPTH_FIELDS, "depth")
     parts = (("encoder", a.depth, "depth"), ("bottleneck", 1, "one"), ("decoder", a.depth, "depth"))
     for part, count, rule in parts:
         section = getattr(a, part)

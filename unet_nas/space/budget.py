@@ -32,7 +32,9 @@ def _read(parse: Callable[[Any], Any]) -> BeforeValidator:
 
     def read(value: Any) -> Any:
         if not isinstance(value, str | int | float) or isinstance(value, bool):
-            raise PydanticCustomError("quantity", "must be a number with a unit, such as 5M or 8GiB")
+            raise PydanticCustomError(
+                "quantity", "must be a number with a unit, such as 5M or 8GiB"
+            )
         try:
             return parse(value)
         except InputError as error:

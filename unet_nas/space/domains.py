@@ -49,7 +49,8 @@ _PER_STAGE = "per_stage"
 _WORD = re.compile(r"[A-Za-z_]\w*")
 #: depths that the schema takes; another one is reported when the space is probed
 _DEPTHS = range(1, 9)
-_DEFAULT_DEPTH: int = Architecture.model_fields["depth"].default
+#: of an architecture that does not say
+DEFAULT_DEPTH: int = Architecture.model_fields["depth"].default
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +243,7 @@ class _Compiler:
         return {k: self.compile(v, (*at, k), (*source, k)) for k, v in value.items()}
 
     def _by_depth(self, value: dict[str, Any], source: Path) -> ByDepth:
-        raw = value.get("depth", _DEFAULT_DEPTH)
+        raw = value.get("depth", DEFAULT_DEPTH)
         depth = self.compile(raw, (SECTION, "depth"), (*source, "depth"))
         others = {key: child for key, child in value.items() if key != "depth"}
         variants = {}
@@ -264,9 +265,11 @@ class _Compiler:
 
     def _stages(self, at: Path, source: Path) -> int:
         """Returns how many entries a domain per stage has; notes a fault where it has none."""
-        count = stage_count(at, self.depth or _DEFAULT_DEPTH)
+        count = stage_count(at, self.depth or DEFAULT_DEPTH)
         if count is None:
-            rule = "must stand for the whole value of a field of architecture with one entry a stage"
+            rule = (
+                "must stand for the whole value of a field of architecture with one entry a stage"
+            )
             fix = "remove per_stage, or write the list with one domain per entry"
             self._fault((*source, _PER_STAGE), rule, fix=fix)
         return count or 1
@@ -415,7 +418,7 @@ def _label(value: Any, index: int, taken: Sequence[Scalar]) -> Scalar:
 def _possible_depths(depth: Any) -> list[int]:
     """Returns the depths in a domain that the schema takes, or the default where there is none."""
     found = [number for number in _DEPTHS if _may_be(depth, number)]
-    return found or [_DEFAULT_DEPTH]
+    return found or [DEFAULT_DEPTH]
 
 
 def _may_be(depth: Any, number: int) -> bool:

@@ -176,9 +176,7 @@ def _others(domain: Domain) -> list[Scalar]:
             return list(dict.fromkeys([middle, domain.high]))
 
 
-def field_faults(
-    candidate: Assignment, section: str, model: type[BaseModel]
-) -> Iterator[Fault]:
+def field_faults(candidate: Assignment, section: str, model: type[BaseModel]) -> Iterator[Fault]:
     """Yields what fields by themselves refuse; rules between fields are left out."""
     tree = candidate.tree[section]
     try:

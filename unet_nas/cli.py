@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -18,14 +20,17 @@ if TYPE_CHECKING:
     from unet_nas.audit.memory import Training
     from unet_nas.report.tables import Table as DataTable
     from unet_nas.unet.architecture import Architecture
-    from unet_nas.unet.check import Check
 
 # typer reads these when it builds a command; they are those of `unet_nas.audit.memory`,
 # which would cost every other command its import
 Precision = Literal["fp32", "bf16", "fp16", "pure-bf16", "pure-fp16"]
 OptimizerKind = Literal["sgd", "adam", "adamw"]
 Implementation = Literal["single", "foreach", "fused"]
+Mode = Literal["train", "eval"]
 LossKind = Literal["cross_entropy", "dice_cross_entropy"]
+
+#: a table that does not go to a terminal takes up to this many columns
+_FILE_WIDTH = 160
 
 app = typer.Typer(
     help="Describe U-Nets in YAML, check them before a tensor exists, and build them.",
@@ -52,7 +57,7 @@ def check(
     file: File,
     patch_size: PatchSize = None,
     batch: Annotated[int, typer.Option(min=1, help="Samples per batch.")] = 1,
-    mode: Annotated[str, typer.Option(help="train or eval.")] = "train",
+    mode: Annotated[Mode, typer.Option(help="Norms behave differently.")] = "train",
     assignments: Set = None,
     as_json: Json = False,
 ) -> None:
@@ -60,21 +65,16 @@ def check(
 
     Exit code 0 if it does, 2 if it does not.
     """
+    from unet_nas.report import verdict
     from unet_nas.unet.check import check as check_architecture
 
-    if mode not in ("train", "eval"):
-        raise InputError(f"--mode must be train or eval, got {mode!r}")
+    size = _size(patch_size)
     architecture = _load(file, assignments)
-    result = check_architecture(
-        architecture,
-        _size(patch_size),
-        batch_size=batch,
-        mode=mode,  # type: ignore[arg-type]
-    )
+    result = check_architecture(architecture, size, batch_size=batch, mode=mode)
     if as_json:
-        _print_json(_check_json(result))
+        _print_json(verdict.as_json(result))
     else:
-        _print_check(file, result)
+        _print_lines(verdict.as_lines(file, result))
     if not result.valid:
         raise typer.Exit(2)
 
@@ -90,7 +90,11 @@ def show(
 
     architecture = _load(file, assignments)
     graph, size = lower(architecture), _size(patch_size)
-    rows = outline(graph, shapes(graph, size) if size else None)
+    try:
+        rows = outline(graph, shapes(graph, size) if size else None)
+    except SizeError as error:
+        hint = f"see unet-nas check {file} --patch-size {patch_size}"
+        raise SizeError(f"{error}; {hint}") from None
     if as_json:
         keys = ("name", "what", "channels", "size", "parameters")
         stages = [{key: getattr(row, key) for key in keys} for row in rows]
@@ -122,10 +126,9 @@ def presets(as_json: Json = False) -> None:
         ]
         _print_json({"presets": entries})
         return
-    table = _table("Preset", "About", ">Parameters", "Reference")
-    for preset, count in zip(found, counts, strict=True):
-        table.add_row(f"preset:{preset.name}", preset.about, f"{count:,}", preset.reference)
-    _print(table)
+    from unet_nas.report.listings import preset_lines
+
+    _print_lines(preset_lines(zip(found, counts, strict=True)))
 
 
 @app.command()
@@ -137,18 +140,9 @@ def operators(as_json: Json = False) -> None:
     if as_json:
         _print_json({"operators": [_operator_json(operator) for operator in found]})
         return
-    table = _table("Field", "Operator or option", "Default", "Meaning")
-    field = ""
-    for operator in found:
-        if operator.field != field:
-            table.add_section()
-        shown = "" if operator.field == field else operator.field
-        field = operator.field
-        table.add_row(shown, f"[bold]{operator.name}[/bold]", "", operator.meaning)
-        for option in operator.options:
-            words = f" ({' | '.join(option.choices)})" if option.choices else ""
-            table.add_row("", f"  {option.name}", option.default, option.meaning + words)
-    _print(table)
+    from unet_nas.report.listings import operator_lines
+
+    _print_lines(operator_lines(found))
 
 
 @app.command()
@@ -238,13 +232,21 @@ def audit(
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line; prints one message and no traceback for what a person did."""
+    # plug-ins that other packages bring for pydantic are none of ours, and cost time to look for
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that lacks a character shows ?
     try:
-        app(args=arguments, prog_name="unet-nas")
+        try:
+            app(args=arguments, prog_name="unet-nas")
+        finally:
+            sys.stdout.flush()
     except UnetNasError as error:
         print(f"unet-nas: {error}" if "\n" not in str(error) else error, file=sys.stderr)
         sys.exit(error.exit_code)
     except BrokenPipeError:  # the reader of a pipe went away: nothing is wrong
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
 
 
@@ -266,7 +268,10 @@ def _as_path(file: str) -> str:
 def _size(text: str | None) -> tuple[int, ...] | None:
     from unet_nas.units import parse_size
 
-    return None if text is None else parse_size(text)
+    try:
+        return None if text is None else parse_size(text)
+    except InputError as error:
+        raise InputError(f"--patch-size: {error}") from None
 
 
 def _print_json(data: dict[str, Any]) -> None:
@@ -276,10 +281,11 @@ def _print_json(data: dict[str, Any]) -> None:
 def _print(*items: Any) -> None:
     from rich.console import Console
 
-    console = Console(highlight=False, soft_wrap=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=160)
-    console.print(*items)
+    console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console = Console(highlight=False, width=_FILE_WIDTH)
+    for item in items:
+        console.print(item)
 
 
 def _table(*headers: str) -> Table:
@@ -299,59 +305,18 @@ def _table(*headers: str) -> Table:
     return table
 
 
-def _check_json(result: Check) -> dict[str, Any]:
-    rules = [
-        None
-        if rule is None
-        else {"minimum": rule.minimum, "step": rule.step, "residues": list(rule.residues)}
-        for rule in result.valid_sizes
-    ]
-    keys = ("name", "where", "axis", "reason", "sizes", "message", "why", "fixes")
-    return {
-        "valid": result.valid,
-        "problems": [{key: getattr(p, key) for key in keys} for p in result.problems],
-        "input_size": result.input_size,
-        "output_size": result.output_size,
-        "nearest_valid_sizes": result.nearest_valid_sizes,
-        "valid_sizes": rules,
-        "parameters": result.parameters,
-        "batch_size": result.batch_size,
-        "mode": result.mode,
-    }
+def _print_lines(lines: list[str]) -> None:
+    """Prints lines, wrapped under their own indent where a terminal is narrower."""
+    if not sys.stdout.isatty():
+        print("\n".join(lines))
+        return
+    import shutil
+    import textwrap
 
-
-def _print_check(file: str, result: Check) -> None:
-    from rich.markup import escape
-
-    from unet_nas.unet.outline import by
-
-    lines = []
-    conditions = f"batch {result.batch_size}, {result.mode} mode"
-    if result.input_size is not None:
-        asked = f"{by(result.input_size)} ({conditions})"
-        if result.output_size is not None:
-            lines.append(f"[green]valid[/green]: {escape(file)} runs on {asked}")
-            lines.append(f"  output size   {by(result.output_size)}")
-        else:
-            lines.append(f"[red]not valid[/red]: {escape(file)} does not run on {asked}")
-            lines += [line for problem in result.problems for line in _problem_lines(problem)]
-            fixes = dict.fromkeys(fix for problem in result.problems for fix in problem.fixes)
-            lines += ["  any of these would help:" if len(fixes) > 1 else "  this would help:"]
-            lines += [f"    - {escape(fix)}" for fix in fixes]
-    else:
-        verdict = "[green]valid[/green]" if result.valid else "[red]not valid[/red]"
-        lines.append(f"{verdict}: {escape(file)}")
-    lines.append(f"  parameters    {result.parameters:,}")
-    for axis, rule in enumerate(result.valid_sizes):
-        described = "follow no short rule" if rule is None else rule.describe()
-        lines.append(f"  sizes, axis {axis} {described}")
-    _print("\n".join(lines))
-
-
-def _problem_lines(problem: Any) -> list[str]:
-    from rich.markup import escape
-
-    return [f"  - {escape(problem.message)}", f"      because {escape(problem.why)}"]
+    width = max(40, shutil.get_terminal_size().columns)
+    for line in lines:
+        indent = " " * (len(line) - len(line.lstrip()) + 4)
+        print(textwrap.fill(line, width, subsequent_indent=indent, break_on_hyphens=False))
 
 
 def _operator_json(operator: Any) -> dict[str, Any]:

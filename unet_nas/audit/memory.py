@@ -135,10 +135,16 @@ def _make_training_state(run: _Run, options: Training) -> None:
 
 
 def inference_memory(
-    graph: Graph, patch_size: Sequence[int], batch_size: int, precision: Precision = "fp32"
+    graph: Graph,
+    patch_size: Sequence[int],
+    batch_size: int,
+    precision: Precision = "fp32",
+    *,
+    in_place: bool = False,
 ) -> Memory:
     """Returns the memory of one forward pass in evaluation mode without gradients."""
     run = _Run(graph, patch_size, batch_size, precision, training=False)
+    run.cut(Training(in_place=in_place))
     run.forward()
     return _memory(run)
 
@@ -212,15 +218,14 @@ class _Run:
 
     def cut(self, options: Training) -> None:
         """Applies checkpointing and in-place activations."""
+        graph = self.graph
+        recomputed = checkpoint_units(graph, options.checkpoint) if options.checkpoint else []
+        self.segments = _segments(len(self.sites), recomputed)
         if options.in_place:
-            for index in inplace_nodes(self.graph):
-                site, source = self.sites[index], self.graph.nodes[index].inputs[0]
-                site.in_place = True
-                site.on_view = isinstance(self.sites[source].primitive, p.InstanceNorm)
-        if options.checkpoint:
-            self.segments = _segments(
-                len(self.sites), checkpoint_units(self.graph, options.checkpoint)
-            )
+            for index in inplace_nodes(graph, recomputed):
+                source = graph.nodes[graph.nodes[index].inputs[0]]
+                self.sites[index].in_place = True
+                self.sites[index].on_view = isinstance(source.primitive, p.InstanceNorm)
 
     def forward(self) -> list[Tensor]:
         """Plays all nodes, freeing each map after its last reader; returns the outputs."""
@@ -252,7 +257,7 @@ class _Run:
             eager.visit(index, phase)
             slots[index] = TAPE[type(site.primitive)](eager, mode, site, inputs)
             for i in self.last[index]:
-                if i in slots:
+                if i in slots and not eager.muted:
                     eager.drop(slots.pop(i))
 
     def _checkpointed(self, nodes: range, slots: dict[int, Tensor]) -> None:

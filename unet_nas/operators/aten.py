@@ -110,7 +110,7 @@ def group_norm(eager: Eager, x: Tensor, affine: Sequence[Tensor], statistics: in
 
 def _group_norm_backward(eager: Eager, function: Function, gradient: Tensor) -> Gradients:
     """Works on a contiguous copy of a gradient that is a slice of another."""
-    if gradient.dense:
+    if gradient.contiguous:
         return fresh(eager, function, gradient)
     copy = eager.new(gradient.elements, gradient.itemsize)
     results = fresh(eager, function, copy)
@@ -207,7 +207,6 @@ def add(eager: Eager, x: Tensor, y: Tensor) -> Tensor:
 def dropout(eager: Eager, x: Tensor, mask: int, *, device: str, fused: bool) -> Tensor:
     """Dropout: a mask of ``mask`` elements, saved; as wide as the input, or bool where fused."""
     noise = eager.new(mask, 1 if fused and device == "cuda" else x.itemsize)
-    eager.drop(eager.new(1, _SCALAR_BYTES))
     eager.saving((x,), 1)
     out = eager.new(x.elements, x.itemsize)
     eager.record(out, (x,), (noise,))
@@ -240,9 +239,9 @@ def view(eager: Eager, x: Tensor) -> Tensor:
     return out
 
 
-def narrow(eager: Eager, x: Tensor, elements: int, *, dense: bool) -> Tensor:
+def narrow(eager: Eager, x: Tensor, elements: int, *, contiguous: bool) -> Tensor:
     """A slice: the same storage; backward writes into zeros of the full size."""
-    out = eager.view(x, elements, dense)
+    out = eager.view(x, elements, contiguous)
     eager.record(out, (x,))
     return out
 
@@ -259,14 +258,14 @@ def circular_pad(eager: Eager, x: Tensor, elements: int, slabs: Sequence[int], d
     """
     source = eager.view(x)
     for _ in range(dims):
-        sliced = narrow(eager, source, x.elements, dense=True)
+        sliced = narrow(eager, source, x.elements, contiguous=True)
         eager.drop(source)
         source = sliced
     out = eager.new(elements, x.itemsize)
     eager.record(out, (source,), (), _copy_slices)
     eager.drop(source)
     for slab in slabs:
-        border = narrow(eager, out, slab, dense=False)
+        border = narrow(eager, out, slab, contiguous=False)
         eager.record(out, (out, border), (), _copy_slices)
         eager.drop(border)
     return out
@@ -287,7 +286,7 @@ def concatenate(eager: Eager, tensors: Sequence[Tensor], *, batch: int) -> Tenso
     """``torch.cat`` along the channels: its gradients are slices that share one storage."""
     itemsize = max(tensor.itemsize for tensor in tensors)
     out = eager.new(sum(tensor.elements for tensor in tensors), itemsize)
-    eager.record(out, tensors, (), _sliced if batch > 1 else _sliced_dense)
+    eager.record(out, tensors, (), _sliced if batch > 1 else _sliced_sample)
     return out
 
 
@@ -296,14 +295,14 @@ def _sliced(eager: Eager, function: Function, gradient: Tensor) -> Gradients:
     return _slices(eager, function, gradient, False)
 
 
-def _sliced_dense(eager: Eager, function: Function, gradient: Tensor) -> Gradients:
+def _sliced_sample(eager: Eager, function: Function, gradient: Tensor) -> Gradients:
     """Slices of a single sample: contiguous."""
     return _slices(eager, function, gradient, True)
 
 
-def _slices(eager: Eager, function: Function, gradient: Tensor, dense: bool) -> Gradients:
+def _slices(eager: Eager, function: Function, gradient: Tensor, contiguous: bool) -> Gradients:
     return [
-        None if target is None else eager.view(gradient, elements, dense)
+        None if target is None else eager.view(gradient, elements, contiguous)
         for target, (elements, _) in zip(function.edges, function.wants, strict=True)
     ]
 

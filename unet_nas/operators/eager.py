@@ -4,8 +4,8 @@ Nothing here knows a network or a primitive. A :class:`Storage` lives as long as
 (a name in the forward loop, a function that saved it, a gradient under way); the running sum of
 what lives is the memory. The engine walks the recorded functions as PyTorch's does: the most
 recent first, each freeing its incoming gradient and its saved tensors before its results are
-accumulated; two gradients that meet are added in place only where the older one is dense and
-owned by nobody else. Sources: ``torch/csrc/autograd/engine.cpp``, ``input_buffer.cpp`` and
+accumulated; two gradients that meet are added in place only where the older one covers its
+storage and nobody else owns that. Sources: ``torch/csrc/autograd/engine.cpp``, ``input_buffer.cpp`` and
 ``functions/accumulate_grad.h`` of PyTorch 2.13, and the measurements in ``docs/memory.md``.
 """
 
@@ -39,9 +39,9 @@ class Storage:
 
 
 class Tensor:
-    """A view of a storage: its elements, their width, whether dense, and its gradient function."""
+    """A view of a storage: its elements, their width, whether contiguous, its gradient function."""
 
-    __slots__ = ("dense", "elements", "function", "itemsize", "storage")
+    __slots__ = ("contiguous", "elements", "function", "itemsize", "storage")
 
     def __init__(
         self,
@@ -49,13 +49,18 @@ class Tensor:
         elements: int,
         itemsize: int,
         function: Function | None = None,
-        dense: bool = True,
+        contiguous: bool = True,
     ) -> None:
         self.storage = storage
         self.elements = elements
         self.itemsize = itemsize
         self.function = function
-        self.dense = dense
+        self.contiguous = contiguous
+
+
+    def whole(self) -> bool:
+        """Whether it covers its storage."""
+        return self.elements * self.itemsize == self.storage.size_bytes
 
 
 #: what a function returns for its inputs: a gradient each, or None where none is wanted
@@ -180,7 +185,7 @@ class Eager:
     # storages -------------------------------------------------------------------------------
 
     def new(
-        self, elements: int, itemsize: int, kind: Kind = "temporaries", dense: bool = True
+        self, elements: int, itemsize: int, kind: Kind = "temporaries", contiguous: bool = True
     ) -> Tensor:
         """Allocates a tensor with one owner."""
         timeline = self.timeline
@@ -189,7 +194,7 @@ class Eager:
         self.storages.append(storage)
         self.live_bytes += size_bytes
         timeline.append(self.live_bytes)
-        return Tensor(storage, elements, itemsize, None, dense)
+        return Tensor(storage, elements, itemsize, None, contiguous)
 
     def drop(self, tensor: Tensor) -> None:
         """Takes one owner from a tensor's storage."""
@@ -202,12 +207,12 @@ class Eager:
             self.live_bytes -= storage.size_bytes
             self.timeline.append(self.live_bytes)
 
-    def view(self, tensor: Tensor, elements: int | None = None, dense: bool = True) -> Tensor:
+    def view(self, tensor: Tensor, elements: int | None = None, contiguous: bool = True) -> Tensor:
         """Makes another tensor over the same storage, with one owner more."""
         storage = tensor.storage
         storage.owners += 1
         count = tensor.elements if elements is None else elements
-        return Tensor(storage, count, tensor.itemsize, tensor.function, dense and tensor.dense)
+        return Tensor(storage, count, tensor.itemsize, tensor.function, contiguous and tensor.contiguous)
 
     # autograd -------------------------------------------------------------------------------
 
@@ -320,7 +325,7 @@ class Eager:
         if older is None:
             target.received = result
             return
-        if not (older.dense and older.storage.owners == 1):
+        if not (older.whole() and older.storage.owners == 1):
             total = self.new(older.elements, older.itemsize)
             self.drop(older)
             target.received = total
@@ -375,6 +380,6 @@ def passed(eager: Eager, function: Function, gradient: Tensor) -> Gradients:
 
 def viewed(eager: Eager, function: Function, gradient: Tensor) -> Gradients:
     """Backward of a view: reshapes the gradient, which copies it unless it is contiguous."""
-    if gradient.dense:
+    if gradient.contiguous:
         return [eager.view(gradient)]
     return [eager.new(gradient.elements, gradient.itemsize)]

@@ -64,11 +64,11 @@ def _release(eager: Eager, tensors: Sequence[Tensor | None]) -> None:
 def _foreach(
     eager: Eager, kind: OptimizerKind, parameters: Sequence[Tensor], decayed: bool
 ) -> None:
-    """Whole lists at a time: decayed gradients, and Adam's square roots."""
-    gradients = _like(eager, parameters) if decayed else []
-    roots = _like(eager, parameters) if kind != "sgd" else []
-    _release(eager, roots)
-    _release(eager, gradients)
+    """Whole lists at a time: decayed gradients, and then Adam's square roots."""
+    if decayed:
+        _release(eager, _like(eager, parameters))
+    if kind != "sgd":
+        _release(eager, _like(eager, parameters))
 
 
 def _single_sgd(eager: Eager, parameters: Sequence[Tensor], decayed: bool, nesterov: bool) -> None:

@@ -111,7 +111,10 @@ def buffer_elements(primitive: p.Primitive) -> tuple[int, ...]:
 
 
 def _lowered(eager: Eager, mode: Mode, tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Converts arguments as autocast does, the last first; weights once per autocast region."""
+    """Converts arguments as autocast does, the last first.
+
+    In training each weight is converted once per autocast region; in inference mode at each use.
+    """
     if mode.autocast_bytes is None:
         return [eager.view(tensor) for tensor in tensors]
     converted = [_converted(eager, mode, tensor) for tensor in reversed(tensors)]
@@ -122,7 +125,7 @@ def _converted(eager: Eager, mode: Mode, tensor: Tensor) -> Tensor:
     assert mode.autocast_bytes is not None
     if tensor.itemsize == mode.autocast_bytes:
         return eager.view(tensor)
-    if tensor.storage.kind != "parameters":
+    if tensor.storage.kind != "parameters" or not mode.training:
         return aten.cast(eager, tensor, mode.autocast_bytes)
     key = id(tensor.storage)
     if key not in mode.casts:
@@ -274,7 +277,7 @@ def _crop_to(eager: Eager, mode: Mode, site: Site, inputs: Sequence[Tensor]) -> 
         if size[axis] == wanted:
             continue
         size[axis] = wanted
-        sliced = aten.narrow(eager, out, samples * prod(size), dense=samples == 1 and axis == 0)
+        sliced = aten.narrow(eager, out, samples * prod(size), contiguous=samples == 1 and axis == 0)
         eager.drop(out)
         out = sliced
     return out

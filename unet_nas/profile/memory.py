@@ -178,10 +178,16 @@ def _collect(
             extra = event.extra_fields
             found.append((event.start_time_ns, extra.alloc_size, extra.ptr, leaf, path))
             continue
-        if not leaf and is_leaf_operator(event.name):
+        if not leaf and is_leaf_operator(event.name) and not _is_autocast(event):
             leaf = event.id
         inner = (*path, event.name)
         stack.extend((child, inner, leaf) for child in reversed(event.children))
+
+
+def _is_autocast(event: Any) -> bool:
+    """Whether an event is autocast's wrapper: it converts the arguments, then calls itself."""
+    names = [child.name for child in event.children]
+    return event.name in names and "aten::to" in names
 
 
 def _workspaces(found: list[tuple[int, int, int, int, tuple[str, ...]]]) -> set[int]:

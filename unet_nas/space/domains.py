@@ -27,7 +27,7 @@ from unet_nas.errors import Fault, Path
 from unet_nas.text.document import shown
 from unet_nas.text.domains import DOMAIN_KEYS
 from unet_nas.text.sentences import did_you_mean
-from unet_nas.unet.architecture import DEPTH_FIELDS, STAGE_FIELDS, Architecture
+from unet_nas.unet.architecture import OPERATOR_FIELDS, STAGE_FIELDS, Architecture
 
 __all__ = [
     "Branch",
@@ -268,7 +268,7 @@ class _Compiler:
         count = stage_count(at, self.depth or DEFAULT_DEPTH)
         if count is None:
             rule = (
-                "must stand for the whole value of a field of architecture with one entry a stage"
+                "must stand for the whole of a field with one entry per stage"
             )
             fix = "remove per_stage, or write the list with one domain per entry"
             self._fault((*source, _PER_STAGE), rule, fix=fix)
@@ -290,15 +290,15 @@ class _Compiler:
 
     def _extra_keys(self, value: dict[str, Any], kind: str, source: Path) -> None:
         flags = [_PER_STAGE] if kind == "choice" else ["log", _PER_STAGE]
-        for key in value:
+        for key, flag in value.items():
             if key == kind:
                 continue
             if key not in flags:
                 near = did_you_mean(key, flags)
                 fix = near or f"beside {kind} there may be {' and '.join(flags)}"
                 self._fault((*source, key), f"unknown key {shown(key)}", fix=fix)
-            elif not isinstance(value[key], bool):
-                self._fault((*source, key), "must be true or false", shown(value[key]))
+            elif not isinstance(flag, bool):
+                self._fault((*source, key), "must be true or false", shown(flag))
 
     def _choice(self, values: Any, at: Path, source: Path) -> Choice | None:
         here = (*source, "choice")
@@ -374,7 +374,7 @@ def stage_count(at: Path, depth: int) -> int | None:
         case (section, str(name)) if section == SECTION:
             if name in (*STAGE_FIELDS, "features"):
                 return depth + 1
-            return depth if name in DEPTH_FIELDS else None
+            return depth if name in OPERATOR_FIELDS else None
         case (section, "encoder", str(name)) if section == SECTION and name in STAGE_FIELDS:
             return depth
         case (section, "decoder", str(name)) if section == SECTION:

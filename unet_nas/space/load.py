@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -148,7 +149,7 @@ def probes(tree: Mapping[str, Any]) -> Iterator[Assignment]:
     seen: set[Path] = set()
     while waiting:
         forced = waiting.pop()
-        candidate = assign(tree, lambda name, domain, forced=forced: _forced(forced, name, domain))
+        candidate = assign(tree, partial(_forced, forced))
         for name, domain in candidate.domains.items():
             if domain.source not in seen:
                 seen.add(domain.source)

@@ -73,6 +73,21 @@ ConvFeatures = TypeAliasType(
 )
 
 
+def _fuse_kind(value: Any) -> str:
+    return "word" if isinstance(value, str) else "convs"
+
+
+#: where in a decoder stage the skip joins
+Fuse = Annotated[
+    Annotated[Literal["before_block", "after_block"], Tag("word")]
+    | Annotated[CountOrZero, Tag("convs")],
+    Discriminator(_fuse_kind),
+]
+
+#: the kernel of each convolution of a stage in turn
+ConvKernels = Annotated[tuple[Extent, ...], Tag("list")]
+
+
 class StageOptions(Options):
     """What the convolutions of a stage look like; every field per stage or for all."""
 
@@ -88,6 +103,11 @@ class StageOptions(Options):
         "the stage's features, or a list; null: the stage's features",
     )
     kernel_size: PerStage[Extent] = Field(3, description="size of the kernels, as 3 or 1x3x3")
+    conv_kernels: PerStage[ConvKernels | None] = Field(
+        None,
+        description="kernel of each of a stage's convolutions in turn, as [1x3x3, 3]; null: "
+        "kernel_size",
+    )
     dilation: PerStage[Extent] = Field(1, description="spacing of kernel elements")
     groups: PerStage[Channels] = Field(1, description="groups of channels in convolutions")
     padding: PerStage[Padding] = Field(
@@ -114,8 +134,8 @@ class StageOptions(Options):
 
 
 STAGE_FIELDS = tuple(StageOptions.model_fields)
-#: operators between two stages: their lists have depth entries
-DEPTH_FIELDS = ("down", "up", "fusion", "align")
+#: fields of a network with one value per down-sampling
+OPERATOR_FIELDS = ("down", "up", "fusion", "align", "skip_after", "fuse")
 
 
 @dataclass(slots=True)
@@ -179,8 +199,15 @@ class Architecture(StageOptions):
     align: PerStage[Alignment] = Field(
         StrictAlignment.model_construct(), description="what happens where the skip's size differs"
     )
-    fuse: Literal["before_block", "after_block"] = Field(
-        "before_block", description="the skip joins before or after the decoder stage's block"
+    skip_after: PerStage[CountOrZero | None] = Field(
+        None,
+        description="the skip leaves encoder stage i after this many of its convolutions; "
+        "null: after all (Wave-U-Net keeps one for after it)",
+    )
+    fuse: PerStage[Fuse] = Field(
+        "before_block",
+        description="the skip joins before or after the decoder stage's block, or after this "
+        "many of its convolutions",
     )
     head: Head = Field(
         ConvHead.model_construct(), description="from the last decoder stage to the classes"
@@ -262,7 +289,7 @@ def option_path(architecture: Architecture, part: Part, stage: int, field: str) 
 
 
 def per_stage(architecture: Architecture, field: str, stage: int) -> tuple[Any, Path]:
-    """Returns an operator field (down, up, fusion, align) at a stage, and its path."""
+    """Returns a field of :data:`OPERATOR_FIELDS` at a stage, and its path."""
     value = getattr(architecture, field)
     return (value[stage], (field, stage)) if type(value) is Stages else (value, (field,))
 
@@ -273,7 +300,7 @@ def per_stage(architecture: Architecture, field: str, stage: int) -> tuple[Any, 
 def _shape_faults(a: Architecture) -> Iterator[Fault]:
     yield from _width_faults(a)
     yield from _length_faults(a, (), a.depth + 1, STAGE_FIELDS, "depth + 1")
-    yield from _length_faults(a, (), a.depth, DEPTH_FIELDS, "depth")
+    yield from _length_faults(a, (), a.depth, OPERATOR_FIELDS, "depth")
     parts = (("encoder", a.depth, "depth"), ("bottleneck", 1, "one"), ("decoder", a.depth, "depth"))
     for part, count, rule in parts:
         section = getattr(a, part)

@@ -136,8 +136,8 @@ def check(
     Args:
         architecture: the network.
         patch_size: spatial size of the input, one number per axis; None asks only which
-            sizes are valid. Where none is, the problems are those of the smallest size at
-            which every map is large enough.
+            sizes are valid. Where none is, the problems are those of a size at which every
+            map is large enough.
         batch_size: samples per batch; batch norm in training needs two values per channel.
         mode: train or eval.
 
@@ -166,8 +166,8 @@ def check(
         examiner = _Examiner(graph, size, batch_size, mode)
         problems = tuple(examiner.problems())
     else:
-        # a rule without a size has one all the same where everything is large enough
-        size = tuple(1 if rule is None else rule.minimum for rule in rules)
+        # large enough for every map, whatever the alignment takes off
+        size = tuple(1 if rule is None else 4 * rule.minimum for rule in rules)
         examiner = _Examiner(graph, size, batch_size, mode)
         hopeless = any(rule is not None and not rule.residues for rule in rules)
         problems = tuple(examiner.misfits()) if hopeless else ()

@@ -74,12 +74,12 @@ def _up(name: str) -> str:
     return ".".join(name.split(".")[:3])
 
 
-def inplace_nodes(graph: Graph) -> frozenset[int]:
+def inplace_nodes(graph: Graph, recomputed: Sequence[range] = ()) -> frozenset[int]:
     """Returns the activations that may overwrite their input.
 
     The input must have no other reader, must not be an output, and must not be kept for the
     backward pass of the node that made it: convolutions and norms keep their inputs, not
-    their outputs.
+    their outputs. Nor may it enter a unit that is ``recomputed`` from what enters it.
     """
     readers = graph.readers()
     safe = (p.Conv, p.ConvTranspose, p.Blur, p.BatchNorm, p.InstanceNorm, p.GroupNorm)
@@ -91,4 +91,5 @@ def inplace_nodes(graph: Graph) -> frozenset[int]:
         and len(readers[node.inputs[0]]) == 1
         and node.inputs[0] not in graph.outputs
         and isinstance(graph.nodes[node.inputs[0]].primitive, safe)
+        and not any(index in unit and node.inputs[0] not in unit for unit in recomputed)
     )

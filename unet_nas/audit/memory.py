@@ -117,7 +117,7 @@ def training_memory(
         eager,
         options.optimizer,
         options.implementation,
-        run.parameters(),
+        run.parameters(ordered=options.implementation == "single"),
         weight_decay=options.weight_decay,
         nesterov=options.nesterov,
     )
@@ -126,19 +126,25 @@ def training_memory(
 
 def _make_training_state(run: _Run, options: Training) -> None:
     """Makes what lives across steps: optimizer state, and gradients where they stay."""
-    parameters = run.parameters()
+    eager, parameters = run.eager, run.parameters()
     for parameter in parameters:
-        run.eager.leaf(parameter, not options.set_to_none)
-        if not options.set_to_none:
-            run.eager.new(parameter.elements, parameter.itemsize, "gradients")
-    optimizers.make_state(run.eager, options.optimizer, parameters, momentum=options.momentum)
+        eager.leaf(parameter, not options.set_to_none)
+    if not options.set_to_none:
+        eager.new(sum([parameter.elements for parameter in parameters]), run.width, "gradients")
+    optimizers.make_state(eager, options.optimizer, parameters, momentum=options.momentum)
 
 
 def inference_memory(
-    graph: Graph, patch_size: Sequence[int], batch_size: int, precision: Precision = "fp32"
+    graph: Graph,
+    patch_size: Sequence[int],
+    batch_size: int,
+    precision: Precision = "fp32",
+    *,
+    in_place: bool = False,
 ) -> Memory:
     """Returns the memory of one forward pass in evaluation mode without gradients."""
     run = _Run(graph, patch_size, batch_size, precision, training=False)
+    run.cut(Training(in_place=in_place))
     run.forward()
     return _memory(run)
 
@@ -205,22 +211,23 @@ class _Run:
     def _allocate(self, elements: Sequence[int], kind: Kind) -> tuple[Tensor, ...]:
         return tuple([self.eager.new(count, self.width, kind) for count in elements])
 
-    def parameters(self) -> list[Tensor]:
-        """Returns all parameters in the order of ``module.parameters()``."""
-        order = _module_order([node.name for node in self.graph.nodes])
+    def parameters(self, *, ordered: bool = False) -> list[Tensor]:
+        """Returns all parameters; ``ordered`` as ``module.parameters()`` does."""
+        order: Sequence[int] = range(len(self.sites))
+        if ordered:
+            order = _module_order([node.name for node in self.graph.nodes])
         return [weight for index in order for weight in self.sites[index].weights]
 
     def cut(self, options: Training) -> None:
         """Applies checkpointing and in-place activations."""
+        graph = self.graph
+        recomputed = checkpoint_units(graph, options.checkpoint) if options.checkpoint else []
+        self.segments = _segments(len(self.sites), recomputed)
         if options.in_place:
-            for index in inplace_nodes(self.graph):
-                site, source = self.sites[index], self.graph.nodes[index].inputs[0]
-                site.in_place = True
-                site.on_view = isinstance(self.sites[source].primitive, p.InstanceNorm)
-        if options.checkpoint:
-            self.segments = _segments(
-                len(self.sites), checkpoint_units(self.graph, options.checkpoint)
-            )
+            for index in inplace_nodes(graph, recomputed):
+                source = graph.nodes[graph.nodes[index].inputs[0]]
+                self.sites[index].in_place = True
+                self.sites[index].on_view = isinstance(source.primitive, p.InstanceNorm)
 
     def forward(self) -> list[Tensor]:
         """Plays all nodes, freeing each map after its last reader; returns the outputs."""
@@ -252,7 +259,7 @@ class _Run:
             eager.visit(index, phase)
             slots[index] = TAPE[type(site.primitive)](eager, mode, site, inputs)
             for i in self.last[index]:
-                if i in slots:
+                if i in slots and not eager.muted:
                     eager.drop(slots.pop(i))
 
     def _checkpointed(self, nodes: range, slots: dict[int, Tensor]) -> None:

@@ -27,7 +27,7 @@ def _require_equal(operation: str, maps: tuple[Tensor, ...]) -> None:
 
 def _smaller(a: int, b: int) -> int:
     """Returns the smaller size without a branch; ``torch.jit`` traces sizes as tensors."""
-    if isinstance(a, Tensor) or isinstance(b, Tensor):
+    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
         return min(a, b)
     return torch.sym_min(a, b)  # type: ignore[no-any-return, no-untyped-call]
 

@@ -6,7 +6,9 @@ import io
 import json
 import os
 import sys
+import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -302,6 +304,86 @@ def profile(
     _print_profile(result, predicted, as_json)
 
 
+@app.command()
+def export(
+    file: File,
+    to: Annotated[str, typer.Option("--to", metavar="DIR", help="Folder for the files.")],
+    patch_size: PatchSize = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Weights of the network, as .safetensors, to go with it."
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
+    assignments: Set = None,
+) -> None:
+    """Write a network as one readable file of plain PyTorch that does not need this package.
+
+    Beside model.py goes architecture.yaml, and with --weights a weights.safetensors under the
+    names of model.py, which states MACs for --patch-size and runs it as an example.
+    """
+    from unet_nas.unet.export import export as export_architecture
+    from unet_nas.unet.load import PREFIX, open_document, to_architecture
+
+    document = open_document(_as_path(file))
+    name = document.tree.get("name") or Path(file.removeprefix(PREFIX)).stem
+    written = export_architecture(
+        to_architecture(document, assignments or ()),
+        to,
+        name=str(name),
+        patch_size=_size(patch_size),
+        weights=weights,
+        force=force,
+    )
+    for path in written:
+        print(path)
+
+
+@app.command()
+def space(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A search space: holes in a file.")],
+    patch_size: Annotated[
+        str | None,
+        typer.Option("--patch-size", metavar="SIZE", help="In place of train.patch_size."),
+    ] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="In place of train.batch_size.")] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(min=1, help="Draw so many; default: all up to 20,000, else 5,000."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+    assignments: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Tell how large a search space is, what of it aligns and fits, and what rejects the rest."""
+    from unet_nas.report import space_page
+    from unet_nas.space.load import load_space
+    from unet_nas.space.survey import survey
+
+    found = survey(
+        load_space(_as_path(file), assignments or ()),
+        patch_size=_size(patch_size),
+        batch_size=batch,
+        samples=samples,
+        seed=seed,
+        progress=_Progress("judged"),
+    )
+    if as_json:
+        _print_json(space_page.as_json(file, found))
+        return
+    lines = space_page.counts(found)
+    width = max(len(label) for label, _ in lines)
+    _print_lines([file, *(f"  {label:{width}}  {text}" for label, text in lines)])
+    if found.reasons:
+        _print_table(space_page.reasons_table(found), "")
+    _print_lines(["", *space_page.verdict(found)])
+    for histogram in space_page.histograms(found):
+        print(f"\n{histogram}")
+    if found.extremes:
+        _print_table(space_page.extremes_table(found), "")
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line; prints one message and no traceback for what a person did."""
     # plug-ins that other packages bring for pydantic are none of ours, and cost time to look for
@@ -389,6 +471,27 @@ def _print_lines(lines: list[str]) -> None:
     for line in lines:
         indent = " " * (len(line) - len(line.lstrip()) + 4)
         print(textwrap.fill(line, width, subsequent_indent=indent, break_on_hyphens=False))
+
+
+class _Progress:
+    """Tells on stderr how far a command is, once it takes longer than two seconds."""
+
+    def __init__(self, word: str) -> None:
+        self.word = word
+        self.shown = False
+        self.next = time.monotonic() + 2
+
+    def __call__(self, done: int, number: int) -> None:
+        """Called after each step."""
+        if self.shown and done == number:
+            print(file=sys.stderr)
+            self.shown = False
+        elif time.monotonic() >= self.next:
+            terminal = sys.stderr.isatty()
+            self.next = time.monotonic() + (0.2 if terminal else 10)
+            line = f"{done:,} of {number:,} {self.word}"
+            print(f"\r{line}" if terminal else line, end="" if terminal else "\n", file=sys.stderr)
+            self.shown = terminal
 
 
 def _operator_json(operator: Any) -> dict[str, Any]:

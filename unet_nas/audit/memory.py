@@ -117,7 +117,7 @@ def training_memory(
         eager,
         options.optimizer,
         options.implementation,
-        run.parameters(),
+        run.parameters(ordered=options.implementation == "single"),
         weight_decay=options.weight_decay,
         nesterov=options.nesterov,
     )
@@ -126,12 +126,12 @@ def training_memory(
 
 def _make_training_state(run: _Run, options: Training) -> None:
     """Makes what lives across steps: optimizer state, and gradients where they stay."""
-    parameters = run.parameters()
+    eager, parameters = run.eager, run.parameters()
     for parameter in parameters:
-        run.eager.leaf(parameter, not options.set_to_none)
-        if not options.set_to_none:
-            run.eager.new(parameter.elements, parameter.itemsize, "gradients")
-    optimizers.make_state(run.eager, options.optimizer, parameters, momentum=options.momentum)
+        eager.leaf(parameter, not options.set_to_none)
+    if not options.set_to_none:
+        eager.new(sum([parameter.elements for parameter in parameters]), run.width, "gradients")
+    optimizers.make_state(eager, options.optimizer, parameters, momentum=options.momentum)
 
 
 def inference_memory(
@@ -211,9 +211,11 @@ class _Run:
     def _allocate(self, elements: Sequence[int], kind: Kind) -> tuple[Tensor, ...]:
         return tuple([self.eager.new(count, self.width, kind) for count in elements])
 
-    def parameters(self) -> list[Tensor]:
-        """Returns all parameters in the order of ``module.parameters()``."""
-        order = _module_order([node.name for node in self.graph.nodes])
+    def parameters(self, *, ordered: bool = False) -> list[Tensor]:
+        """Returns all parameters; ``ordered`` as ``module.parameters()`` does."""
+        order: Sequence[int] = range(len(self.sites))
+        if ordered:
+            order = _module_order([node.name for node in self.graph.nodes])
         return [weight for index in order for weight in self.sites[index].weights]
 
     def cut(self, options: Training) -> None:

@@ -21,13 +21,14 @@ _SCALAR_BYTES = 8
 def make_state(
     eager: Eager, kind: OptimizerKind, parameters: Sequence[Tensor], *, momentum: bool
 ) -> None:
-    """Allocates what the optimizer keeps between steps."""
+    """Allocates what the optimizer keeps between steps, as one block."""
     averages = 2 if kind != "sgd" else int(momentum)
-    for parameter in parameters:
-        for _ in range(averages):
-            eager.new(parameter.elements, parameter.itemsize, "optimizer")
-        if kind != "sgd":
-            eager.new(1, _STEP_BYTES, "optimizer")
+    steps = len(parameters) * _STEP_BYTES if kind != "sgd" else 0
+    eager.new(averages * _total_bytes(parameters) + steps, 1, "optimizer")
+
+
+def _total_bytes(parameters: Sequence[Tensor]) -> int:
+    return sum([parameter.storage.size_bytes for parameter in parameters])
 
 
 def step(
@@ -51,10 +52,6 @@ def step(
         _single_adam(eager, parameters, decayed)
 
 
-def _like(eager: Eager, parameters: Sequence[Tensor]) -> list[Tensor]:
-    return [eager.new(parameter.elements, parameter.itemsize) for parameter in parameters]
-
-
 def _release(eager: Eager, tensors: Sequence[Tensor | None]) -> None:
     for tensor in tensors:
         if tensor is not None:
@@ -64,11 +61,11 @@ def _release(eager: Eager, tensors: Sequence[Tensor | None]) -> None:
 def _foreach(
     eager: Eager, kind: OptimizerKind, parameters: Sequence[Tensor], decayed: bool
 ) -> None:
-    """Whole lists at a time: decayed gradients, and then Adam's square roots."""
-    if decayed:
-        _release(eager, _like(eager, parameters))
-    if kind != "sgd":
-        _release(eager, _like(eager, parameters))
+    """Whole lists at a time, counted as blocks: decayed gradients, then Adam's square roots."""
+    size_bytes = _total_bytes(parameters)
+    for wanted in (decayed, kind != "sgd"):
+        if wanted:
+            eager.drop(eager.new(size_bytes, 1))
 
 
 def _single_sgd(eager: Eager, parameters: Sequence[Tensor], decayed: bool, nesterov: bool) -> None:

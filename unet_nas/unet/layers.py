@@ -90,8 +90,12 @@ class CropTo(nn.Module):
         for axis in range(2, x.dim()):
             size = _smaller(x.shape[axis], reference.shape[axis])
             # a slice of everything is free here, but costs a full-size copy in backward
-            if torch.compiler.is_compiling() or size != x.shape[axis]:
-                x = x.narrow(axis, (x.shape[axis] - size) // 2, size)
+            start = (x.shape[axis] - size) // 2
+            if torch.compiler.is_exporting():
+                # a copy: of a view it would be asked whether this size leaves it contiguous
+                x = x.index_select(axis, torch.arange(start, start + size, device=x.device))
+            elif torch.compiler.is_compiling() or size != x.shape[axis]:
+                x = x.narrow(axis, start, size)
         return x
 
 

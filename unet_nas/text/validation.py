@@ -28,7 +28,7 @@ from unet_nas.text.document import (
 if TYPE_CHECKING:
     from unet_nas.text.sentences import Trouble
 
-__all__ = ["validate"]
+__all__ = ["unknown_sections", "validate"]
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -58,7 +58,7 @@ def validate(
         DocumentError: All faults of the section, unknown sections, and those kept in the document.
     """
     found = list(document.faults)
-    unknown, meant = _unknown_sections(document, model, at, sections)
+    unknown, meant = unknown_sections(document, model, at, sections)
     found += [place(fault, document) for fault in unknown]
     hidden = [placed.fault.path for placed in document.faults if placed.hides_value]
     try:
@@ -154,8 +154,8 @@ def _below(at: Path, fault: Fault) -> Fault:
     return Fault((*at, *fault.path), fault.rule, fault.got, fault.fix, fault.reads)
 
 
-def _unknown_sections(
-    document: Document, model: type[BaseModel], at: Path, sections: Sequence[str]
+def unknown_sections(
+    document: Document, model: type[BaseModel], at: Path, sections: Sequence[str] = SECTIONS
 ) -> tuple[list[Fault], bool]:
     """Return a fault for every unknown section, and whether one was meant to be that at ``at``."""
     faults: list[Fault] = []

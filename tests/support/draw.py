@@ -7,9 +7,8 @@ small and cases interesting: they name fields, and a field without a knob is dra
 annotation.
 
 The knobs: :data:`NUMBERS` (values that numeric fields mostly take), :data:`PRESENCE` (how often
-a field is written at all), :data:`CARELESS` (how often a list has the wrong length, and the
-like), :data:`REPAIRED` (share of trees from which fields at fault are taken out again, so that
-enough of them pass the rules between fields).
+a field is written at all) and :data:`MOODS` (most trees are mended, so that they pass the rules
+between fields; some have lists of a wrong length; some have many options at once).
 
 No pytest and no torch here: benchmarks draw from the same source.
 """
@@ -27,6 +26,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import annotated_types
 from pydantic import BaseModel, Tag, ValidationError
 from pydantic.fields import FieldInfo
+from typing_extensions import TypeAliasType
 
 from unet_nas.errors import Fault, Path
 from unet_nas.operators.builder import Graph
@@ -47,10 +47,10 @@ NUMBERS: dict[str, Sequence[float]] = {
     "classes": (1, 2, 3, 4),
     "width": (2, 4, 4, 4, 8) * 4 + (MAX_CHANNELS,),
     "growth": (0.5, 1, 1.0, 1.5, 2.0, 2.0),
-    "max_width": (4, 8, 8, 16),
+    "max_width": (2, 4, 8, 8, 16),
     "features": (1, 2, 4, 4, 4, 8),
     "conv_features": (2, 4, 4, 8),
-    "convs": (0, 1, 1, 2, 2, 2, 3, 4),
+    "convs": (0, 0, 0, 1, 1, 2, 2, 2, 3, 4),
     "kernel_size": (1, 2, 3, 3, 3, 4, 5),
     "conv_kernels": (1, 2, 3, 3, 3, 5),
     "skip_after": (0, 1, 1, 2),
@@ -59,7 +59,8 @@ NUMBERS: dict[str, Sequence[float]] = {
     "group_width": (1, 2, 2, 4),
     "projection_kernel": (1, 1, 2, 3),
     "dilation": (1, 1, 2, 2, 3),
-    "groups": (1, 1, 2, 2, 4),
+    "groups": (1, 1, 2, 2, 3, 4),
+    "deep_supervision": (0, 0, 1, 1, 2, 3),
     "stride": (1, 2, 2, 2, 2, 3, 4),
     "factor": (1, 2, 2, 2, 2, 3),
     "padding": (0, 1, 1, 1, 2, 3),
@@ -74,13 +75,14 @@ PRESENCE: dict[str, float] = {
     "depth": 1.0,
     "width": 1.0,
     "growth": 1.0,
-    "Architecture.features": 0.15,
+    "Architecture.features": 0.2,
     "max_width": 0.3,
     "in_channels": 0.6,
     "classes": 0.6,
-    "down": 0.85,
-    "up": 0.75,
-    "fusion": 0.7,
+    "down": 0.95,
+    "up": 0.85,
+    "fusion": 0.8,
+    "deep_supervision": 0.12,
     "align": 0.75,
     "head": 0.7,
     "stem": 0.35,
@@ -89,19 +91,20 @@ PRESENCE: dict[str, float] = {
     "decoder": 0.25,
     "Architecture.groups": 0.08,
     "Architecture.dilation": 0.12,
-    "Architecture.convs": 0.5,
+    "Architecture.convs": 0.6,
     "Architecture.block": 0.6,
     "Architecture.norm": 0.6,
     "Architecture.activation": 0.6,
     "Architecture.dropout": 0.5,
-    "Architecture.conv_features": 0.35,
+    "Architecture.conv_features": 0.5,
     "Architecture.conv_kernels": 0.1,
     "Architecture.skip_after": 0.15,
     "Architecture.fuse": 0.3,
     "GroupNorm.groups": 0.9,
     "TransposedConv.output_padding": 0.6,
     "Interpolation.kernel_size": 0.6,
-    "Interpolation.features": 0.6,
+    "Interpolation.features": 0.7,
+    "Interpolation.align_corners": 0.5,
     "StageOptions": 0.12,
     "DecoderOptions": 0.12,
     "Architecture": 0.25,
@@ -109,20 +112,42 @@ PRESENCE: dict[str, float] = {
 PRESENT_OTHERWISE = 0.35
 
 #: how often a member of a union is taken where there is a choice, by its tag
-TAGS = {"stages": 0.3, "axes": 0.2, "list": 0.3}
+TAGS = {"stages": 0.45, "axes": 0.2, "list": 0.6}
 
-#: entries of lists that are not one per stage, by field; 1 otherwise
+
+#: entries of lists that are not one per stage, by field; 1 or 2 otherwise
 LISTS = {"conv_kernels": 2}
 
-#: how often a list has the wrong length, an axis too many, and the like
-CARELESS = 0.08
-#: share of the trees that are mended
-REPAIRED = 0.65
+
+@dataclass(frozen=True)
+class Mood:
+    """How a tree is drawn.
+
+    Args:
+        share: how many trees are drawn in this mood.
+        repaired: fields that break rules between fields are taken out again.
+        careless: how often a list has the wrong length, and the like.
+        crowding: presences are raised to this power: below 1, more options at once.
+    """
+
+    share: float
+    repaired: bool = False
+    careless: float = 0.0
+    crowding: float = 1.0
+
+
+MOODS = (
+    Mood(0.68, repaired=True),
+    Mood(0.07, careless=0.15),
+    Mood(0.25, crowding=0.5),
+)
 
 #: depths drawn, by number of spatial dimensions: 256 positions are many in 3D, few in 1D
 DEPTHS = {1: (1, 1, 2, 2, 3, 3, 4, 5, 8), 2: (1, 1, 2, 2, 3, 3, 4), 3: (1, 1, 2, 2, 3)}
 #: the largest size drawn per axis, and the most elements of all maps together
 LARGEST = {1: 96, 2: 40, 3: 20}
+#: share of the patch sizes that fit on every axis, where any does
+FITTING = 0.6
 MAX_ELEMENTS = 400_000
 MAX_PARAMETERS = 400_000
 
@@ -161,8 +186,9 @@ def draw_architecture(rng: Random) -> Tree:
     Every field value is one that its own annotation allows; rules between fields may be broken.
     """
     while True:
-        tree = _Drawer(rng).options(Architecture)
-        if rng.random() < REPAIRED:
+        mood = rng.choices(MOODS, [mood.share for mood in MOODS])[0]
+        tree = _Drawer(rng, mood).options(Architecture)
+        if mood.repaired:
             tree = repaired(tree)
         architecture, _ = verdict(tree)
         if architecture is None or lower(architecture).parameters() <= MAX_PARAMETERS:
@@ -171,7 +197,7 @@ def draw_architecture(rng: Random) -> Tree:
 
 def draw_options(rng: Random, model: type[BaseModel], dims: int) -> Tree:
     """Returns random options of one operator."""
-    return _Drawer(rng, dims).options(model)
+    return _Drawer(rng, MOODS[0], dims).options(model)
 
 
 def verdict(tree: Tree) -> tuple[Architecture | None, tuple[Fault, ...]]:
@@ -203,7 +229,7 @@ def repaired(tree: Tree) -> Tree:
     tree = copy.deepcopy(tree)
     for _ in range(12):
         faults = verdict(tree)[1]
-        if not any([_remove(tree, fault.path) for fault in faults]):
+        if not sum(_remove(tree, fault.path) for fault in faults):
             break
     return tree
 
@@ -234,8 +260,8 @@ class _Place:
 class _Drawer:
     """Draws values for annotations."""
 
-    def __init__(self, rng: Random, dims: int | None = None) -> None:
-        self.rng = rng
+    def __init__(self, rng: Random, mood: Mood, dims: int | None = None) -> None:
+        self.rng, self.mood = rng, mood
         self.dims = dims or rng.choice((1, 2, 3))
         self.depth = rng.choice(DEPTHS[self.dims])
 
@@ -245,10 +271,10 @@ class _Drawer:
         for name, field in model.model_fields.items():
             if name == "type":
                 tree[name] = field.default
-            elif self.rng.random() < _presence(model, name):
+            elif self.rng.random() < _presence(model, name) ** self.mood.crowding:
                 place = _Place(name, self._entries(model, name, part))
                 tree[name] = self.value(field.annotation, field.metadata, place)
-        if model is Architecture and not self._careless(3):
+        if model is Architecture and (self.mood.repaired or self.rng.random() < 0.7):
             _agree(tree)
         return tree
 
@@ -264,6 +290,11 @@ class _Drawer:
         if get_origin(annotation) is Annotated:
             annotation, *inner = get_args(annotation)
             return self.value(annotation, [*inner, *metadata], place)
+        if isinstance(annotation, TypeAliasType):
+            return self.value(annotation.__value__, metadata, place)
+        if isinstance(get_origin(annotation), TypeAliasType):
+            whole = get_origin(annotation).__value__[get_args(annotation)]
+            return self.value(whole, metadata, place)
         if place.field == "spatial_dims":
             return self.dims
         if place.field == "depth":
@@ -278,6 +309,9 @@ class _Drawer:
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             return self._model(annotation, place)
         return self._scalar(annotation, metadata, place)
+
+    def _list_length(self, place: _Place) -> int:
+        return LISTS.get(place.field) or self.rng.choice((1, 1, 2))
 
     def _scalar(self, annotation: Any, metadata: Sequence[Any], place: _Place) -> Any:
         if annotation is type(None):
@@ -308,7 +342,7 @@ class _Drawer:
         if tag == "list" and place.list_is_stages:  # a bare list would be one entry per stage
             inner = _Place(place.field, place.count)
             return [self._list(item, metadata, inner) for _ in range(place.count or 1)]
-        count = LISTS.get(place.field, 1) if tag == "list" else place.count or 1
+        count = self._list_length(place) if tag == "list" else place.count or 1
         if self._careless():
             count = max(0, count + self.rng.choice((-1, 1)))
         inner = _Place(place.field, place.count)
@@ -317,7 +351,7 @@ class _Drawer:
     def _axes(self, item: Any, place: _Place) -> Any:
         """Returns one number per axis, as a list or as the text ``1x3x3``."""
         count = self.dims
-        if self._careless():
+        if self._careless() or (self.mood.crowding < 1 and self.rng.random() < 0.08):
             count = self.rng.choice([n for n in (1, 2, 3) if n != self.dims])
         numbers = [self.value(item, (), place) for _ in range(count)]
         if count > 1 and (place.list_is_stages or self.rng.random() < 0.5):
@@ -335,8 +369,8 @@ class _Drawer:
             return self.rng.randint(int(low), int(min(high, low + 3)))
         return round(self.rng.uniform(low, min(high, low + 1)), 3) or high / 2
 
-    def _careless(self, times: float = 1) -> bool:
-        return self.rng.random() < CARELESS * times
+    def _careless(self) -> bool:
+        return self.rng.random() < self.mood.careless
 
 
 def _agree(tree: Tree) -> None:
@@ -390,25 +424,24 @@ def _limits(metadata: Sequence[Any]) -> tuple[float, float]:
 
 
 def draw_size(rng: Random, graph: Graph) -> Size:
-    """Returns a patch size near what the graph needs: half the axes fit, the rest are near it."""
-    largest = LARGEST[graph.dims]
+    """Returns a patch size near what the graph needs; more than half fit on every axis."""
+    largest, fitting = LARGEST[graph.dims], rng.random() < FITTING
     while True:
-        size = tuple(_draw_axis(rng, graph, axis, largest) for axis in range(graph.dims))
+        size = tuple(
+            _draw_axis(rng, AxisSizes(graph, axis), largest, fitting) for axis in range(graph.dims)
+        )
         if largest == 1 or _elements(graph, size) <= MAX_ELEMENTS:
             return size
         largest = max(1, largest * 2 // 3)
 
 
-def _draw_axis(rng: Random, graph: Graph, axis: int, largest: int) -> int:
-    start = rng.randint(1, largest)
-    kind = rng.random()
-    if kind < 0.2:
-        return start
-    sizes = AxisSizes(graph, axis)
-    begin = 1 if kind < 0.4 else start
-    fitting = (n for n in range(begin, begin + largest) if sizes.valid(n))
-    size = next(fitting, start)
-    return max(1, size + rng.choice((-1, 1))) if 0.85 < kind else size
+def _draw_axis(rng: Random, sizes: AxisSizes, largest: int, fitting: bool) -> int:
+    """Returns a size that fits (the smallest, or the next from anywhere), or any, or one beside."""
+    start = 1 if rng.random() < 0.3 else rng.randint(1, largest)
+    size = next((n for n in range(start, start + largest) if sizes.valid(n)), start)
+    if fitting:
+        return size
+    return rng.choice((size, rng.randint(1, largest), size + 1, max(1, size - 1)))
 
 
 def _elements(graph: Graph, size: Size) -> int:

@@ -13,7 +13,7 @@ from unet_nas.operators.builder import Graph
 from unet_nas.unet.shapes import Size, trace_axis
 
 
-class _EmptyMap(Exception):
+class _EmptyMapError(Exception):
     pass
 
 
@@ -37,7 +37,7 @@ def run(module: nn.Module, x: Tensor) -> Run:
     def after(name: str):
         def hook(_module: nn.Module, _inputs: object, output: Tensor) -> None:
             if output.numel() == 0:
-                raise _EmptyMap(f"a map of {tuple(output.shape)}")
+                raise _EmptyMapError(f"a map of {tuple(output.shape)}")
             result.shapes[name] = tuple(output.shape)
 
         return hook
@@ -48,7 +48,7 @@ def run(module: nn.Module, x: Tensor) -> Run:
             hooks.append(leaf.register_forward_hook(after(name)))
     try:
         result.output = module(x)
-    except (RuntimeError, ValueError, _EmptyMap) as error:
+    except (RuntimeError, ValueError, _EmptyMapError) as error:
         result.failed, result.error = started[-1], str(error)
     finally:
         for hook in hooks:

@@ -8,6 +8,7 @@ import ast
 import os
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from functools import cache
 from math import prod
 from pathlib import Path
@@ -16,7 +17,6 @@ from random import Random
 import pytest
 import torch
 import yaml
-from pydantic import TypeAdapter
 from torch.utils.flop_counter import FlopCounterMode
 
 import unet_nas
@@ -31,7 +31,6 @@ from unet_nas.operators.unit import Activation, Dropout, Norm, members
 from unet_nas.operators.upsample import Upsample
 from unet_nas.unet.build import UNet, build
 from unet_nas.unet.check import check
-from unet_nas.unet.graph import lower
 from unet_nas.unet.shapes import shapes
 
 SEED = os.environ.get("UNET_NAS_SEED", "0")
@@ -196,32 +195,36 @@ def test_every_rule_between_fields_is_broken_often(monkeypatch):
     assert {site: hits[site] for site in fault_sites() if hits[site] < 20} == {}
 
 
-def _site(frame) -> str:
+def _site(frame) -> str | None:
     """Names the call of ``fault`` (or ``Fault``) from which a fault came."""
-    while frame.f_code.co_name in ("fault", "_length_fault"):
+    while frame.f_code.co_name == "fault":
         frame = frame.f_back
     path, line = Path(frame.f_code.co_filename), frame.f_lineno
-    return next(
-        s for s, (p, first, last) in fault_sites().items() if p == path and first <= line <= last
-    )
+    return next((name for name, place in fault_sites().items() if _inside(path, line, place)), None)
+
+
+def _inside(path: Path, line: int, place: tuple[Path, int, int]) -> bool:
+    return path == place[0] and place[1] <= line <= place[2]
 
 
 @cache
 def fault_sites() -> dict[str, tuple[Path, int, int]]:
     """Returns every place in the source that records a broken rule between fields."""
-    sites = {}
     root = Path(unet_nas.__file__).parent
-    for path in [
-        *(root / "operators").glob("*.py"),
-        root / "unet/architecture.py",
-        root / "unet/graph.py",
-    ]:
-        for call in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(call, ast.Call) and _records_fault(call.func):
-                sites[f"{path.name}:{call.lineno}"] = (path, call.lineno, call.end_lineno)
-    return sites
+    sources = [*(root / "operators").glob("*.py"), root / "unet/architecture.py"]
+    return {
+        f"{path.name}:{call.lineno}": (path, call.lineno, call.end_lineno)
+        for path in [*sources, root / "unet/graph.py"]
+        for call in _fault_calls(ast.parse(path.read_text("utf-8")))
+    }
 
 
-def _records_fault(function: ast.expr) -> bool:
-    name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
-    return name in ("fault", "Fault", "_length_fault")
+def _fault_calls(tree: ast.AST) -> Iterator[ast.Call]:
+    """Yields the calls of ``builder.fault`` and ``Fault``, but not that in ``fault`` itself."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef) and node.name == "fault":
+            continue
+        name = getattr(getattr(node, "func", None), "attr", None)
+        if name == "fault" or getattr(getattr(node, "func", None), "id", None) == "Fault":
+            yield node
+        yield from _fault_calls(node)

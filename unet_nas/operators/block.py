@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from pydantic import Field
+from typing_extensions import TypeAliasType
 
 from unet_nas.operators import primitives as p
 from unet_nas.operators.builder import Builder
@@ -98,7 +99,7 @@ class Stage:
             dilation=self.dilation,
             groups=self.groups,
             bias=style.bias,
-            path=style.path("groups") if self.groups > 1 else (),
+            groups_path=style.path,
         )
 
     def depthwise(self, b: Builder, x: int, i: int, stride: Axes) -> int:
@@ -351,4 +352,4 @@ class InvertedBottleneck(Options):
 
 
 AnyBlock = Plain | Residual | DepthwiseSeparable | InvertedBottleneck
-Block = Annotated[AnyBlock, Field(discriminator="type"), Shorthand]
+Block = TypeAliasType("Block", Annotated[AnyBlock, Field(discriminator="type"), Shorthand])

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import Field
+from typing_extensions import TypeAliasType
 
 from unet_nas.errors import Path
 from unet_nas.operators import primitives as p
@@ -238,4 +239,6 @@ AnyDownsample = (
     | AntiAliasedStridedConv
     | PixelUnshuffle
 )
-Downsample = Annotated[AnyDownsample, Field(discriminator="type"), Shorthand]
+Downsample = TypeAliasType(
+    "Downsample", Annotated[AnyDownsample, Field(discriminator="type"), Shorthand]
+)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field
+from typing_extensions import TypeAliasType
 
 from unet_nas.errors import Path
 from unet_nas.operators import primitives as p
@@ -77,7 +78,9 @@ class Resize(Options):
 
 
 AnyAlignment = Strict | Crop | PadSmaller | Resize
-Alignment = Annotated[AnyAlignment, Field(discriminator="type"), Shorthand]
+Alignment = TypeAliasType(
+    "Alignment", Annotated[AnyAlignment, Field(discriminator="type"), Shorthand]
+)
 
 
 # --- fusion -----------------------------------------------------------------------------
@@ -281,4 +284,4 @@ class NoFusion(Options):
 
 
 AnyFusion = Concat | ConcatBottleneck | Add | AttentionGate | NoFusion
-Fusion = Annotated[AnyFusion, Field(discriminator="type"), Shorthand]
+Fusion = TypeAliasType("Fusion", Annotated[AnyFusion, Field(discriminator="type"), Shorthand])

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
+from typing_extensions import TypeAliasType
 
 from unet_nas.errors import Path
 from unet_nas.operators import primitives as p
@@ -119,4 +120,4 @@ class NoHead(Options):
 
 
 AnyHead = ConvHead | MultiScaleHead | NoHead
-Head = Annotated[AnyHead, Field(discriminator="type"), Shorthand]
+Head = TypeAliasType("Head", Annotated[AnyHead, Field(discriminator="type"), Shorthand])

@@ -651,7 +651,7 @@ class PixelUnshuffle(Primitive):
         factor = self.factor[axis]
         if sizes[0] % factor:
             below = sizes[0] // factor
-            raise Misfit("not_divisible", sizes, f"a multiple of {factor}", below or None)
+            raise Misfit("not_divisible", sizes, f"a multiple of {factor}", max(1, below))
         return sizes[0] // factor
 
     def out_channels(self, channels: Sequence[int]) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal, Protocol, get_args
 
 from pydantic import Field
+from typing_extensions import TypeAliasType
 
 from unet_nas.errors import Path
 from unet_nas.operators import primitives as p
@@ -109,10 +110,16 @@ class LayerNorm(Options):
 
 
 AnyNorm = NoNorm | BatchNorm | InstanceNorm | GroupNorm | LayerNorm
-Norm = Annotated[AnyNorm, Field(discriminator="type"), Shorthand]
+Norm = TypeAliasType("Norm", Annotated[AnyNorm, Field(discriminator="type"), Shorthand])
 
 
 # --- activations ------------------------------------------------------------------------
+
+# These have no option, so one node's primitive serves all.
+_RELU = p.Activation("ReLU")
+_SILU = p.Activation("SiLU")
+_GELU = p.Activation("GELU")
+_MISH = p.Activation("Mish")
 
 
 class NoActivation(Options):
@@ -130,7 +137,7 @@ class ReLU(Options):
     type: Literal["relu"] = "relu"
 
     def lower(self, b: Builder, x: int, name: str) -> int:
-        return b.add(name, p.Activation("ReLU"), x)
+        return b.add(name, _RELU, x)
 
 
 class LeakyReLU(Options):
@@ -175,7 +182,7 @@ class SiLU(Options):
     type: Literal["silu"] = "silu"
 
     def lower(self, b: Builder, x: int, name: str) -> int:
-        return b.add(name, p.Activation("SiLU"), x)
+        return b.add(name, _SILU, x)
 
 
 class GELU(Options):
@@ -184,7 +191,7 @@ class GELU(Options):
     type: Literal["gelu"] = "gelu"
 
     def lower(self, b: Builder, x: int, name: str) -> int:
-        return b.add(name, p.Activation("GELU"), x)
+        return b.add(name, _GELU, x)
 
 
 class Mish(Options):
@@ -193,11 +200,13 @@ class Mish(Options):
     type: Literal["mish"] = "mish"
 
     def lower(self, b: Builder, x: int, name: str) -> int:
-        return b.add(name, p.Activation("Mish"), x)
+        return b.add(name, _MISH, x)
 
 
 AnyActivation = NoActivation | ReLU | LeakyReLU | ELU | PReLU | SiLU | GELU | Mish
-Activation = Annotated[AnyActivation, Field(discriminator="type"), Shorthand]
+Activation = TypeAliasType(
+    "Activation", Annotated[AnyActivation, Field(discriminator="type"), Shorthand]
+)
 
 
 class Inherit(Options):
@@ -206,8 +215,13 @@ class Inherit(Options):
     type: Literal["inherit"] = "inherit"
 
 
-NormOrInherit = Annotated[Inherit | AnyNorm, Field(discriminator="type"), Shorthand]
-ActivationOrInherit = Annotated[Inherit | AnyActivation, Field(discriminator="type"), Shorthand]
+NormOrInherit = TypeAliasType(
+    "NormOrInherit", Annotated[Inherit | AnyNorm, Field(discriminator="type"), Shorthand]
+)
+ActivationOrInherit = TypeAliasType(
+    "ActivationOrInherit",
+    Annotated[Inherit | AnyActivation, Field(discriminator="type"), Shorthand],
+)
 
 
 # --- dropout ----------------------------------------------------------------------------
@@ -243,8 +257,10 @@ class ChannelDropout(_Dropout):
 
 
 AnyDropout = NoDropout | ElementDropout | ChannelDropout
-Dropout = Annotated[AnyDropout, Field(discriminator="type"), Shorthand]
-DropoutOrInherit = Annotated[Inherit | AnyDropout, Field(discriminator="type"), Shorthand]
+Dropout = TypeAliasType("Dropout", Annotated[AnyDropout, Field(discriminator="type"), Shorthand])
+DropoutOrInherit = TypeAliasType(
+    "DropoutOrInherit", Annotated[Inherit | AnyDropout, Field(discriminator="type"), Shorthand]
+)
 
 Order = Literal[
     "conv-norm-act",

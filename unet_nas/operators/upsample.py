@@ -10,6 +10,7 @@ from math import prod
 from typing import Annotated, Literal
 
 from pydantic import Field
+from typing_extensions import TypeAliasType
 
 from unet_nas.errors import Path
 from unet_nas.operators import primitives as p
@@ -215,4 +216,4 @@ class NoUpsampling(_Up):
 
 
 AnyUpsample = TransposedConv | Interpolation | PixelShuffle | NoUpsampling
-Upsample = Annotated[AnyUpsample, Field(discriminator="type"), Shorthand]
+Upsample = TypeAliasType("Upsample", Annotated[AnyUpsample, Field(discriminator="type"), Shorthand])

@@ -9,11 +9,13 @@ override them for their part (with lists of depth, 1 and depth entries).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from math import floor
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Strict, Tag, model_validator
+from pydantic import Discriminator, Field, Strict, Tag, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
+from typing_extensions import TypeAliasType
 
 from unet_nas.errors import Fault, Path
 from unet_nas.operators.block import Block, Plain, SqueezeExcitation
@@ -46,6 +48,9 @@ from unet_nas.operators.unit import (
 )
 from unet_nas.operators.upsample import TransposedConv, Upsample
 
+if TYPE_CHECKING:
+    from unet_nas.operators.builder import Graph
+
 Part = Literal["encoder", "bottleneck", "decoder"]
 PARTS: tuple[Part, ...] = ("encoder", "bottleneck", "decoder")
 
@@ -57,12 +62,15 @@ def _conv_features_kind(value: Any) -> str:
 
 
 #: widths of a stage's convolutions but the last: one number or ratio for all, or a list
-ConvFeatures = Annotated[
-    Annotated[Channels, Tag("channels")]
-    | Annotated[Positive, Tag("ratio")]
-    | Annotated[tuple[Channels, ...], Tag("list")],
-    Discriminator(_conv_features_kind),
-]
+ConvFeatures = TypeAliasType(
+    "ConvFeatures",
+    Annotated[
+        Annotated[Channels, Tag("channels")]
+        | Annotated[Positive, Tag("ratio")]
+        | Annotated[tuple[Channels, ...], Tag("list")],
+        Discriminator(_conv_features_kind),
+    ],
+)
 
 
 def _fuse_kind(value: Any) -> str:
@@ -128,6 +136,16 @@ class StageOptions(Options):
 STAGE_FIELDS = tuple(StageOptions.model_fields)
 #: fields of a network with one value per down-sampling
 OPERATOR_FIELDS = ("down", "up", "fusion", "align", "skip_after", "fuse")
+
+
+@dataclass(slots=True)
+class Lowered:
+    """Given as the context of a validation, takes the graph that it made.
+
+    Validation lowers an architecture to find faults; who judges thousands need not do so again.
+    """
+
+    graph: Graph | None = None
 
 
 class DecoderOptions(StageOptions):
@@ -199,12 +217,14 @@ class Architecture(StageOptions):
     )
 
     @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _check(self, info: ValidationInfo) -> Self:
         faults = list(_shape_faults(self))
         if not faults:
             from unet_nas.unet.graph import lower_with_faults  # noqa: PLC0415 - graph imports this module
 
-            faults = lower_with_faults(self)[1]
+            graph, faults = lower_with_faults(self)
+            if isinstance(info.context, Lowered):
+                info.context.graph = graph
         if faults:
             summary = "; ".join(_sentence(fault) for fault in faults)
             raise PydanticCustomError("faults", "{summary}", {"summary": summary, "faults": faults})
@@ -254,7 +274,7 @@ def stage_options(architecture: Architecture, part: Part, stage: int) -> dict[st
 def varies(architecture: Architecture, part: Part) -> bool:
     """Tells whether any stage option of a part is a list, so that its stages can differ."""
     sections = (architecture, getattr(architecture, part))
-    return any(type(s.__dict__[field]) is Stages for s in sections for field in STAGE_FIELDS)
+    return any(Stages in map(type, section.__dict__.values()) for section in sections)
 
 
 def option_path(architecture: Architecture, part: Part, stage: int, field: str) -> Path:

@@ -1,0 +1,161 @@
+"""One audit: shapes, cost and memory of a network under stated conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+
+from unet_nas.audit.cost import Cost, check_batch_size, node_costs, part_costs, summed, with_output
+from unet_nas.audit.memory import Memory, Training, inference_memory, training_memory
+from unet_nas.audit.receptive_field import Field, receptive_fields
+from unet_nas.operators.builder import Graph
+from unet_nas.unet.architecture import Architecture
+from unet_nas.unet.graph import lower
+from unet_nas.unet.shapes import Size, shapes
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What a network costs, with the conditions that the figures hold for.
+
+    Args:
+        graph: the network.
+        sizes: of every node.
+        batch_size: samples per batch, for MACs, element-wise operations and memory.
+        training: how the training step runs.
+        nodes: cost of every node.
+        total: cost of the network; its size and channels are those of the main output.
+        training_step: memory of one training step in the steady state.
+        inference: memory of one forward pass without gradients.
+    """
+
+    graph: Graph
+    sizes: tuple[Size, ...]
+    batch_size: int
+    training: Training
+    nodes: tuple[Cost, ...]
+    total: Cost
+    training_step: Memory
+    inference: Memory
+
+    @property
+    def patch_size(self) -> Size:
+        """Spatial size of the input."""
+        return self.sizes[0]
+
+    @property
+    def output_size(self) -> Size:
+        """Spatial size of the main output."""
+        return self.total.size
+
+    @property
+    def parameters(self) -> int:
+        """Trainable parameters."""
+        return self.total.parameters
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one forward pass of the batch."""
+        return self.total.macs
+
+    @property
+    def flops(self) -> int:
+        """Two for each MAC."""
+        return self.total.flops
+
+    @property
+    def macs_per_output_position(self) -> float:
+        """MACs per position that is predicted: valid padding predicts fewer than it reads."""
+        return self.macs / (self.batch_size * prod(self.output_size))
+
+    @property
+    def peak_training_bytes(self) -> int:
+        """Most bytes of tensors alive at once in a training step."""
+        return self.training_step.peak_bytes
+
+    @property
+    def peak_inference_bytes(self) -> int:
+        """Most bytes of tensors alive at once in inference."""
+        return self.inference.peak_bytes
+
+    @property
+    def peak_at(self) -> str:
+        """Where the training step has its peak: the node and the phase."""
+        return f"{self.training_step.node} ({self.training_step.phase})"
+
+    @property
+    def breakdown(self) -> dict[str, int]:
+        """Bytes at the training peak by what they are; they add up to the peak."""
+        return self.training_step.breakdown
+
+    @cached_property
+    def stages(self) -> tuple[Cost, ...]:
+        """Cost of every part, in order of execution."""
+        return tuple(part_costs(self.nodes))
+
+    @cached_property
+    def fields(self) -> tuple[tuple[Field | None, ...], ...]:
+        """Receptive field of every node, per axis."""
+        axes = range(self.graph.dims)
+        return tuple(tuple(receptive_fields(self.graph, axis, self.sizes)) for axis in axes)
+
+    def receptive_field(self, name: str) -> tuple[tuple[int, int] | None, ...]:
+        """Returns per axis the smallest and largest receptive field of the last node of a part.
+
+        Raises:
+            KeyError: if nothing is called ``name``.
+        """
+        indices = [
+            i
+            for i, node in enumerate(self.graph.nodes)
+            if node.name == name or node.name.startswith(f"{name}.")
+        ]
+        if name == "total":
+            indices = [self.graph.outputs[0]]
+        if not indices:
+            raise KeyError(name)
+        found = [fields[indices[-1]] for fields in self.fields]
+        return tuple(None if field is None else field.sizes for field in found)
+
+
+def audit(
+    architecture: Architecture | Graph,
+    *,
+    patch_size: Sequence[int],
+    batch_size: int = 1,
+    training: Training | None = None,
+) -> Audit:
+    """Audits a network: no torch, no tensor, a few milliseconds.
+
+    Args:
+        architecture: the network, or its graph.
+        patch_size: spatial size of the input.
+        batch_size: samples per batch.
+        training: precision, optimizer, loss, checkpointing, …; defaults as in `Training`.
+
+    Raises:
+        SizeError: if the network does not run on ``patch_size``.
+        InputError: if the batch size or an option is wrong.
+
+    >>> net = Architecture(depth=4)
+    >>> result = audit(net, patch_size=(256, 256))
+    >>> result.parameters, result.macs
+    (31042434, 48096083968)
+    """
+    check_batch_size(batch_size)
+    graph = architecture if isinstance(architecture, Graph) else lower(architecture)
+    options = training or Training()
+    sizes = shapes(graph, patch_size)
+    nodes = node_costs(graph, sizes, batch_size)
+    return Audit(
+        graph,
+        sizes,
+        batch_size,
+        options,
+        tuple(nodes),
+        with_output(graph, summed("total", nodes), nodes),
+        training_memory(graph, patch_size, batch_size, options),
+        inference_memory(graph, patch_size, batch_size, options.precision),
+    )

@@ -1,0 +1,84 @@
+"""The memory tape of the optimizers of PyTorch: state they keep, temporaries of one step.
+
+Sources: ``torch/optim/{sgd,adam,adamw}.py`` of PyTorch 2.13; each implementation differs, so the
+choice is explicit (``foreach=True``, ``fused=True`` or both False).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from unet_nas.operators.eager import Eager, Tensor
+
+OptimizerKind = Literal["sgd", "adam", "adamw"]
+Implementation = Literal["single", "foreach", "fused"]
+
+_STEP_BYTES = 4
+_SCALAR_BYTES = 8
+
+
+def make_state(
+    eager: Eager, kind: OptimizerKind, parameters: Sequence[Tensor], *, momentum: bool
+) -> None:
+    """Allocates what the optimizer keeps between steps, as one block."""
+    averages = 2 if kind != "sgd" else int(momentum)
+    steps = len(parameters) * _STEP_BYTES if kind != "sgd" else 0
+    eager.new(averages * _total_bytes(parameters) + steps, 1, "optimizer")
+
+
+def _total_bytes(parameters: Sequence[Tensor]) -> int:
+    return sum(_sizes(parameters))
+
+
+def _sizes(parameters: Sequence[Tensor]) -> list[int]:
+    return [parameter.elements * parameter.itemsize for parameter in parameters]
+
+
+def step(
+    eager: Eager,
+    kind: OptimizerKind,
+    implementation: Implementation,
+    parameters: Sequence[Tensor],
+    *,
+    weight_decay: bool,
+    nesterov: bool,
+) -> None:
+    """Allocates and releases what one step needs for a while."""
+    decayed = weight_decay and kind != "adamw"
+    if implementation == "fused":
+        return
+    if implementation == "foreach":
+        _foreach(eager, kind, parameters, decayed)
+    elif kind == "sgd":
+        _single_sgd(eager, parameters, decayed, nesterov)
+    else:
+        _single_adam(eager, parameters, decayed)
+
+
+def _foreach(
+    eager: Eager, kind: OptimizerKind, parameters: Sequence[Tensor], decayed: bool
+) -> None:
+    """Whole lists at a time, counted as blocks: decayed gradients, then Adam's square roots."""
+    size_bytes = _total_bytes(parameters)
+    for wanted in (decayed, kind != "sgd"):
+        if wanted:
+            eager.spike(size_bytes)
+
+
+def _single_sgd(
+    eager: Eager, parameters: Sequence[Tensor], decayed: bool, nesterov: bool
+) -> None:
+    """One parameter at a time: the decayed gradient, and Nesterov's beside it."""
+    copies = int(decayed) + int(nesterov)
+    for size_bytes in _sizes(parameters):
+        eager.spike(copies * size_bytes)
+
+
+def _single_adam(eager: Eager, parameters: Sequence[Tensor], decayed: bool) -> None:
+    """One parameter at a time; its denominator lives until the next one's is ready."""
+    held_bytes = 0
+    for size_bytes in _sizes(parameters):
+        gradient_bytes = size_bytes if decayed else 0
+        eager.spike(held_bytes + gradient_bytes + 2 * size_bytes + _SCALAR_BYTES)
+        held_bytes = size_bytes

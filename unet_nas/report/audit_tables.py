@@ -1,0 +1,214 @@
+"""What an audit shows: tables of parts, nodes, comparisons and advice, and its JSON.
+
+Pure functions of audits; every table states its conventions and conditions in its caption.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from unet_nas.audit.advice import Advice
+from unet_nas.audit.audit import Audit
+from unet_nas.audit.cost import Cost
+from unet_nas.report.tables import Column, Table
+from unet_nas.units import format_bytes, format_count
+
+
+def conventions(audit: Audit) -> str:
+    """Returns what the numbers of an audit hold for, and how they are counted."""
+    t = audit.training
+    options = [
+        f"batch {audit.batch_size} of {_by(audit.patch_size)}",
+        t.precision,
+        f"{t.optimizer} ({t.implementation})",
+        t.loss.replace("_", "-"),
+    ]
+    if t.checkpoint:
+        options.append(f"checkpoint {', '.join(t.checkpoint)}")
+    if t.in_place:
+        options.append("in-place activations")
+    return (
+        f"For a {', '.join(options)}. MACs: multiply-accumulates of convolutions in one forward "
+        "pass of the batch; FLOPs = 2 x MACs. Memory: bytes of tensors alive at once in a "
+        "training step from the second on, without library workspaces and allocator rounding."
+    )
+
+
+def parts_table(audit: Audit, by: str) -> Table:
+    """Returns the cost per part (``stage``) or per node."""
+    costs = audit.stages if by == "stage" else audit.nodes
+    columns = (
+        Column("Part" if by == "stage" else "Node"),
+        Column("Output", right=True),
+        Column("Parameters", right=True),
+        Column("MACs", right=True),
+        Column("% of MACs", right=True),
+        Column("Element-wise", right=True),
+        Column("Activations", right=True),
+        Column("Ops/element", right=True),
+        Column("Receptive field", right=True),
+    )
+    rows = [_cost_row(audit, cost) for cost in (*costs[1:], audit.total)]
+    return Table(columns, tuple(rows), conventions(audit), total=True)
+
+
+def _cost_row(audit: Audit, cost: Cost) -> tuple[str, ...]:
+    return (
+        cost.name,
+        f"{cost.channels} x {_by(cost.size)}",
+        f"{cost.parameters:,}",
+        f"{cost.macs:,}",
+        f"{100 * cost.macs / max(1, audit.macs):.1f}",
+        f"{cost.elementwise:,}",
+        f"{cost.activation_elements:,}",
+        f"{cost.intensity:.1f}",
+        _fields(audit.receptive_field(cost.name)),
+    )
+
+
+def _fields(fields: Sequence[tuple[int, int] | None]) -> str:
+    """Returns receptive fields per axis, a range where the phases differ: ``188-204``."""
+    shown = [
+        "?"
+        if field is None
+        else str(field[0])
+        if field[0] == field[1]
+        else f"{field[0]}-{field[1]}"
+        for field in fields
+    ]
+    return shown[0] if len(set(shown)) == 1 else "x".join(shown)
+
+
+def summary(audit: Audit, budget_bytes: int | None = None) -> list[tuple[str, str]]:
+    """Returns the figures of an audit, one label and one text each."""
+    lines = [
+        ("output size", _by(audit.output_size)),
+        ("parameters", f"{audit.parameters:,} trainable, {audit.total.buffers:,} in buffers"),
+        ("MACs", f"{audit.macs:,} for the batch ({format_count(audit.flops)}FLOPs)"),
+        ("MACs per output position", f"{audit.macs_per_output_position:,.0f}"),
+        ("receptive field", _fields(audit.receptive_field("total"))),
+        ("peak in training", f"{_bytes(audit.peak_training_bytes)}, at {audit.peak_at}"),
+    ]
+    lines += [(f"  {kind}", _bytes(n)) for kind, n in audit.breakdown.items() if n]
+    lines.append(("peak in inference", _bytes(audit.peak_inference_bytes)))
+    if budget_bytes is not None:
+        fits = audit.peak_training_bytes <= budget_bytes
+        verdict = "fits" if fits else "does not fit"
+        lines.append(("budget", f"{_bytes(budget_bytes)}: the training step {verdict}"))
+    return lines
+
+
+def comparison_table(audits: Mapping[str, Audit]) -> Table:
+    """Returns several networks side by side, one row each."""
+    columns = (
+        Column("Network"),
+        Column("Output size", right=True),
+        Column("Parameters", right=True),
+        Column("MACs", right=True),
+        Column("MACs/position", right=True),
+        Column("Receptive field", right=True),
+        Column("Training (MiB)", right=True),
+        Column("Inference (MiB)", right=True),
+    )
+    rows = [
+        (
+            name,
+            _by(audit.output_size),
+            f"{audit.parameters:,}",
+            f"{audit.macs:,}",
+            f"{audit.macs_per_output_position:,.0f}",
+            _fields(audit.receptive_field("total")),
+            f"{audit.peak_training_bytes / 2**20:,.1f}",
+            f"{audit.peak_inference_bytes / 2**20:,.1f}",
+        )
+        for name, audit in audits.items()
+    ]
+    return Table(columns, tuple(rows), conventions(next(iter(audits.values()))))
+
+
+def advice_table(rows: Sequence[Advice], audit: Audit) -> Table:
+    """Returns what changes would do, each with its difference to the network as it is."""
+    columns = (
+        Column("Change"),
+        Column("Peak in training", right=True),
+        Column("", right=True),
+        Column("MACs", right=True),
+        Column("", right=True),
+        Column("Parameters", right=True),
+        Column("", right=True),
+    )
+    now = rows[0]
+    made = [
+        (
+            row.change,
+            format_bytes(row.peak_training_bytes),
+            _change(row.peak_training_bytes, now.peak_training_bytes),
+            f"{row.macs:,}",
+            _change(row.macs, now.macs),
+            f"{row.parameters:,}",
+            _change(row.parameters, now.parameters),
+        )
+        for row in rows
+    ]
+    return Table(columns, tuple(made), conventions(audit))
+
+
+def _change(value: int, base: int) -> str:
+    """Returns a relative change: ``-8.9 %``, empty where there is none."""
+    return "" if value == base else f"{100 * (value - base) / base:+.1f} %"
+
+
+def as_json(name: str, audit: Audit) -> dict[str, Any]:
+    """Returns an audit as plain data with stable keys."""
+    t = audit.training
+    return {
+        "name": name,
+        "patch_size": audit.patch_size,
+        "batch_size": audit.batch_size,
+        "precision": t.precision,
+        "optimizer": t.optimizer,
+        "implementation": t.implementation,
+        "loss": t.loss,
+        "checkpoint": t.checkpoint,
+        "in_place": t.in_place,
+        "memory_counts": "tensors",
+        "parameters": audit.parameters,
+        "buffers": audit.total.buffers,
+        "macs": audit.macs,
+        "flops": audit.flops,
+        "macs_per_output_position": audit.macs_per_output_position,
+        "elementwise": audit.total.elementwise,
+        "activation_elements": audit.total.activation_elements,
+        "output_size": audit.output_size,
+        "receptive_field": audit.receptive_field("total"),
+        "peak_training_bytes": audit.peak_training_bytes,
+        "peak_inference_bytes": audit.peak_inference_bytes,
+        "peak_at": audit.peak_at,
+        "breakdown": audit.breakdown,
+        "stages": [_cost_json(audit, cost) for cost in audit.stages],
+    }
+
+
+def _cost_json(audit: Audit, cost: Cost) -> dict[str, Any]:
+    return {
+        "name": cost.name,
+        "channels": cost.channels,
+        "size": cost.size,
+        "parameters": cost.parameters,
+        "buffers": cost.buffers,
+        "macs": cost.macs,
+        "flops": cost.flops,
+        "elementwise": cost.elementwise,
+        "activation_elements": cost.activation_elements,
+        "intensity": cost.intensity,
+        "receptive_field": audit.receptive_field(cost.name),
+    }
+
+
+def _by(size: Sequence[int]) -> str:
+    return "x".join(map(str, size))
+
+
+def _bytes(n: int) -> str:
+    return f"{format_bytes(n)} ({n:,} bytes)"

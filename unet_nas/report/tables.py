@@ -1,0 +1,158 @@
+"""Tables as data, and their renderings: terminal, CSV, Markdown, LaTeX.
+
+A table holds text, with the numbers formatted once; every rendering shows the same text.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import rich.table
+
+Format = Literal["csv", "markdown", "latex"]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column: its header (with the unit) and whether its cells are aligned to the right."""
+
+    header: str
+    right: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of text.
+
+    Args:
+        columns: headers and alignment.
+        rows: cells, one per column.
+        caption: states the conventions and conditions of the numbers.
+        total: the last row is a sum and is set apart.
+    """
+
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[str, ...], ...]
+    caption: str = ""
+    total: bool = False
+
+
+def render(table: Table, style: Format) -> str:
+    """Returns a table as text in one of the formats for files.
+
+    >>> table = Table((Column("Part"), Column("MACs", right=True)), (("a_b", "12"),), "50 %")
+    >>> print(render(table, "markdown"))
+    | Part | MACs |
+    | :--- | ---: |
+    | a_b | 12 |
+    <BLANKLINE>
+    50 %
+    """
+    return {"csv": _csv, "markdown": _markdown, "latex": _latex}[style](table)
+
+
+def _csv(table: Table) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow([column.header for column in table.columns])
+    writer.writerows([[_plain_number(cell) for cell in row] for row in table.rows])
+    return buffer.getvalue().rstrip("\n")
+
+
+def _plain_number(cell: str) -> str:
+    """Takes the thousands separators out of a number: programs read CSV."""
+    digits = cell.replace(",", "")
+    return digits if digits.isdecimal() else cell
+
+
+def _markdown(table: Table) -> str:
+    lines = [
+        _markdown_row([column.header for column in table.columns]),
+        _markdown_row(["---:" if column.right else ":---" for column in table.columns]),
+        *[_markdown_row(row) for row in table.rows],
+    ]
+    return "\n".join([*lines, "", table.caption] if table.caption else lines)
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    escaped = [cell.replace("\\", "\\\\").replace("|", "\\|") for cell in cells]
+    return "| " + " | ".join(escaped) + " |"
+
+
+def _latex(table: Table) -> str:
+    alignment = "".join("r" if column.right else "l" for column in table.columns)
+    rows = [_latex_row(row) for row in table.rows]
+    if table.total and len(rows) > 1:
+        rows.insert(-1, r"\midrule")
+    caption = [rf"\caption{{{latex_text(table.caption)}}}"] if table.caption else []
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering",
+            *caption,
+            rf"\begin{{tabular}}{{{alignment}}}",
+            r"\toprule",
+            _latex_row([column.header for column in table.columns]),
+            r"\midrule",
+            *rows,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+        ]
+    )
+
+
+def _latex_row(cells: Sequence[str]) -> str:
+    return " & ".join(latex_text(cell) for cell in cells) + r" \\"
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "×": r"$\times$",
+    "−": r"$-$",
+    "·": r"$\cdot$",
+    "≥": r"$\geq$",
+    "≤": r"$\leq$",
+}
+
+
+def latex_text(text: str) -> str:
+    r"""Escapes text for LaTeX.
+
+    >>> latex_text("a_b & 50 %")
+    'a\\_b \\& 50 \\%'
+    """
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+def to_rich(table: Table) -> rich.table.Table:
+    """Returns a table for the terminal."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table as RichTable
+
+    made = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in table.columns:
+        justify: Literal["left", "right"] = "right" if column.right else "left"
+        made.add_column(column.header, justify=justify, no_wrap=column.right, overflow="fold")
+    for index, row in enumerate(table.rows):
+        if table.total and index == len(table.rows) - 1:
+            made.add_section()
+        made.add_row(*map(escape, row))
+    return made

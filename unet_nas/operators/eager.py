@@ -207,6 +207,11 @@ class Eager:
             self.live_bytes -= storage.size_bytes
             self.timeline.append(self.live_bytes)
 
+    def spike(self, size_bytes: int) -> None:
+        """Allocates so much and releases it at once."""
+        self.timeline.append(self.live_bytes + size_bytes)
+        self.timeline.append(self.live_bytes)
+
     def view(self, tensor: Tensor, elements: int | None = None, contiguous: bool = True) -> Tensor:
         """Makes another tensor over the same storage, with one owner more."""
         storage = tensor.storage
@@ -280,11 +285,12 @@ class Eager:
                 for tensor in frame.entries:
                     self.drop(tensor)
 
-    def leaf(self, tensor: Tensor, accumulated: bool) -> Tensor:
-        """Makes a tensor a leaf: its gradient is kept (``accumulated``: added to an older one)."""
+    def leaves(self, tensors: Sequence[Tensor], accumulated: bool) -> None:
+        """Makes tensors leaves: gradients are kept (``accumulated``: added to older ones)."""
         rule = _add_to_gradient if accumulated else _keep_gradient
-        tensor.function = Function(_LEAF, self.place, (), (), rule)
-        return tensor
+        function = Function(_LEAF, self.place, (), (), rule)
+        for tensor in tensors:
+            tensor.function = function
 
     def backward(self, root: Function) -> None:
         """Runs the engine from a scalar, whose gradient of one is held until the end."""

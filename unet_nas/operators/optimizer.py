@@ -28,7 +28,11 @@ def make_state(
 
 
 def _total_bytes(parameters: Sequence[Tensor]) -> int:
-    return sum([parameter.storage.size_bytes for parameter in parameters])
+    return sum(_sizes(parameters))
+
+
+def _sizes(parameters: Sequence[Tensor]) -> list[int]:
+    return [parameter.elements * parameter.itemsize for parameter in parameters]
 
 
 def step(
@@ -52,12 +56,6 @@ def step(
         _single_adam(eager, parameters, decayed)
 
 
-def _release(eager: Eager, tensors: Sequence[Tensor | None]) -> None:
-    for tensor in tensors:
-        if tensor is not None:
-            eager.drop(tensor)
-
-
 def _foreach(
     eager: Eager, kind: OptimizerKind, parameters: Sequence[Tensor], decayed: bool
 ) -> None:
@@ -65,32 +63,22 @@ def _foreach(
     size_bytes = _total_bytes(parameters)
     for wanted in (decayed, kind != "sgd"):
         if wanted:
-            eager.drop(eager.new(size_bytes, 1))
+            eager.spike(size_bytes)
 
 
-def _single_sgd(eager: Eager, parameters: Sequence[Tensor], decayed: bool, nesterov: bool) -> None:
-    """One parameter at a time; its own gradient copy lives into the next."""
-    held: Tensor | None = None
-    for parameter in parameters:
-        for wanted in (decayed, nesterov):
-            if wanted:
-                copy = eager.new(parameter.elements, parameter.itemsize)
-                _release(eager, [held])
-                held = copy
-    _release(eager, [held])
+def _single_sgd(
+    eager: Eager, parameters: Sequence[Tensor], decayed: bool, nesterov: bool
+) -> None:
+    """One parameter at a time: the decayed gradient, and Nesterov's beside it."""
+    copies = int(decayed) + int(nesterov)
+    for size_bytes in _sizes(parameters):
+        eager.spike(copies * size_bytes)
 
 
 def _single_adam(eager: Eager, parameters: Sequence[Tensor], decayed: bool) -> None:
     """One parameter at a time; its denominator lives until the next one's is ready."""
-    gradient: Tensor | None = None
-    denominator: Tensor | None = None
-    for parameter in parameters:
-        if decayed:
-            _release(eager, [gradient])
-            gradient = eager.new(parameter.elements, parameter.itemsize)
-        root = eager.new(parameter.elements, parameter.itemsize)
-        number = eager.new(1, _SCALAR_BYTES)
-        quotient = eager.new(parameter.elements, parameter.itemsize)
-        _release(eager, [number, root, denominator])
-        denominator = quotient
-    _release(eager, [gradient, denominator])
+    held_bytes = 0
+    for size_bytes in _sizes(parameters):
+        gradient_bytes = size_bytes if decayed else 0
+        eager.spike(held_bytes + gradient_bytes + 2 * size_bytes + _SCALAR_BYTES)
+        held_bytes = size_bytes

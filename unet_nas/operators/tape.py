@@ -44,7 +44,7 @@ class Mode:
         training: Training mode (batch statistics, dropout).
         autocast_bytes: Element width of convolutions under autocast, or None without it.
         device: Whose operators: ``"cpu"`` or ``"cuda"`` keep different masks and conversions.
-        casts: Converted weights, kept until the autocast region ends, by their storage.
+        casts: Converted weights, kept until the autocast region ends, by the identity of the weight.
     """
 
     batch: int
@@ -127,7 +127,7 @@ def _converted(eager: Eager, mode: Mode, tensor: Tensor) -> Tensor:
         return eager.view(tensor)
     if tensor.storage.kind != "parameters" or not mode.training:
         return aten.cast(eager, tensor, mode.autocast_bytes)
-    key = id(tensor.storage)
+    key = id(tensor)
     if key not in mode.casts:
         mode.casts[key] = aten.cast(eager, tensor, mode.autocast_bytes)
     return eager.view(mode.casts[key])

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
 from math import log
 from typing import Any
 
@@ -109,7 +108,6 @@ def reasons_table(survey: Survey) -> Table:
         Column("Share", right=True),
         Column("It alone", right=True),
         Column("Share", right=True),
-        Column("A fix"),
     )
     rows = [_reason_row(survey, entry) for entry in survey.reasons]
     return Table(columns, tuple(rows), _reasons_caption(survey))
@@ -123,7 +121,6 @@ def _reason_row(survey: Survey, entry: ReasonCount) -> tuple[str, ...]:
         _percent(entry.any, of),
         f"{entry.alone:,}",
         _percent(entry.alone, of),
-        entry.fix or "",
     )
 
 
@@ -179,7 +176,10 @@ def _help(survey: Survey) -> Iterator[str]:
             yield f"  train.patch_size: {size}  (runs {advice.runs:,} of {advice.asked:,} asked)"
         yield "  or set align: crop, pad or resize where skips are fused"
     elif not survey.valid.count:
-        yield f"{none}: each breaks a rule between fields; see the table for fixes."
+        yield f"{none}: each breaks a rule between fields. A fix for one that does, by rule:"
+        for entry in survey.reasons:
+            if entry.fix:
+                yield f"  {entry.reason.text}: {entry.fix}"
     else:
         yield f"{none}: none runs on this or a nearby patch size; use fewer down-samplings."
 
@@ -259,23 +259,37 @@ def extremes_table(survey: Survey) -> Table:
 
 
 def describe(values: Mapping[str, Scalar]) -> str:
-    """Writes what was picked on one line; the stages of a field become a list.
+    """Writes what was picked on one line: stages as a list, options of a branch in brackets.
 
     >>> describe({"architecture.depth": 2, "architecture.convs[0]": 1, "architecture.convs[1]": 2})
     'depth 2 · convs [1, 2]'
+    >>> describe({"architecture.down": "conv", "architecture.down[conv].kernel_size": 3})
+    'down conv (kernel_size 3)'
     """
-    parts = []
-    pairs = [(*_stem(name), value) for name, value in values.items()]
-    for (name, staged), group in groupby(pairs, key=lambda entry: entry[:2]):
-        texts = [_plain(value) for *_, value in group]
-        parts.append(f"{name} [{', '.join(texts)}]" if staged else f"{name} {texts[0]}")
-    return " · ".join(parts)
+    short = {name.removeprefix("architecture."): value for name, value in values.items()}
+    return " · ".join(_described("", short))
 
 
-def _stem(name: str) -> tuple[str, bool]:
-    match = _STAGE.fullmatch(name)
-    stem = match[1] if match else name
-    return stem.removeprefix("architecture."), match is not None
+def _described(prefix: str, values: Mapping[str, Scalar]) -> list[str]:
+    """Returns one text per field; ``prefix`` is that of the branch that the fields stand in."""
+    fields: dict[tuple[str, bool], list[str]] = {}
+    taken: set[str] = set()
+    for name, value in values.items():
+        if name in taken:
+            continue
+        branch = f"{name}[{value if isinstance(value, str) else shown(value)}]"
+        inner = {other: v for other, v in values.items() if other.startswith(branch)}
+        taken.update(inner)
+        options = f" ({', '.join(_described(branch, inner))})" if inner else ""
+        match = _STAGE.fullmatch(name)
+        key = (match[1] if match else name).removeprefix(prefix).removeprefix(".")
+        fields.setdefault((key, match is not None), []).append(_plain(value) + options)
+    return [_field(key, staged, texts) for (key, staged), texts in fields.items()]
+
+
+def _field(key: str, staged: bool, texts: Sequence[str]) -> str:
+    text = f"[{', '.join(texts)}]" if staged else texts[0]
+    return f"{key} {text}".lstrip()
 
 
 def _plain(value: Scalar) -> str:

@@ -30,6 +30,8 @@ __all__ = ["DEFAULT_TRAINING", "Candidate", "Reason", "judge"]
 DEFAULT_TRAINING = Training(loss="dice_cross_entropy")
 """How the training step runs that memory is computed for."""
 
+#: said of a field that breaks its rule at several stages
+_MORE = re.compile(r" \(and \d+ more of the kind\)$")
 _NUMBERS = re.compile(r"\d+(?:[x.]\d+)*")
 _SIZE_REASONS: Mapping[str, str] = {
     "mismatch": "maps that are joined differ in size",
@@ -142,7 +144,7 @@ def rule_of(fault: Fault) -> Reason:
     """Returns a broken rule without its numbers and indices, so that equal ones are counted."""
     path: Path = tuple(part for part in fault.path if isinstance(part, str))
     text = f"{format_path(path)} {fault.rule}" if path else fault.rule
-    return Reason("rule", _NUMBERS.sub("N", text))
+    return Reason("rule", _NUMBERS.sub("N", _MORE.sub("", text)))
 
 
 def _traces(graph: Graph, size: tuple[int, ...]) -> list[AxisTrace] | None:

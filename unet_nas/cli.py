@@ -238,9 +238,7 @@ def space(
         str | None,
         typer.Option("--patch-size", metavar="SIZE", help="In place of train.patch_size."),
     ] = None,
-    batch: Annotated[
-        int | None, typer.Option(min=1, help="In place of train.batch_size.")
-    ] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="In place of train.batch_size.")] = None,
     samples: Annotated[
         int | None,
         typer.Option(min=1, help="Draw so many; default: all up to 20,000, else 5,000."),

@@ -148,7 +148,9 @@ def verdict(survey: Survey) -> list[str]:
     if dearest is not None:
         share = _percent(dearest.alone, survey.scope.judged)
         text = reason_text(dearest.reason, survey.scope)
-        lines.append(f"Costs most candidates: {text} rejects {dearest.alone:,} ({share}) by itself.")
+        lines.append(
+            f"Costs most candidates: {text} rejects {dearest.alone:,} ({share}) by itself."
+        )
     elif survey.feasible.count < survey.scope.judged:
         lines.append("No constraint rejects a candidate by itself.")
     if not survey.feasible.count:
@@ -204,7 +206,9 @@ def _bars(name: str, values: Sequence[int]) -> list[str]:
     width = max(len(label) for label, _ in bins)
     most = max(number for _, number in bins)
     digits = len(f"{most:,}")
-    return [f"  {label:>{width}}  {number:>{digits},}  {bar(number, most)}" for label, number in bins]
+    return [
+        f"  {label:>{width}}  {number:>{digits},}  {bar(number, most)}" for label, number in bins
+    ]
 
 
 def _range(name: str, low: float, high: float) -> str:
@@ -297,9 +301,7 @@ def _plain(value: Scalar) -> str:
 def conventions(survey: Survey) -> str:
     """Returns what the costs hold for, and how they are counted."""
     t = survey.scope.training
-    sizes = dict.fromkeys(
-        "x".join(map(str, c.patch_size)) for c in survey.conditions if c.patch_size
-    )
+    sizes = dict.fromkeys(c.size_text for c in survey.conditions if c.patch_size)
     batches = sorted({conditions.batch_size for conditions in survey.conditions})
     if not sizes:
         return "Without a patch size (train.patch_size or --patch-size) only parameters are known."

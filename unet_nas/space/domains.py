@@ -267,9 +267,7 @@ class _Compiler:
         """Returns how many entries a domain per stage has; notes a fault where it has none."""
         count = stage_count(at, self.depth or DEFAULT_DEPTH)
         if count is None:
-            rule = (
-                "must stand for the whole of a field with one entry per stage"
-            )
+            rule = "must stand for the whole of a field with one entry per stage"
             fix = "remove per_stage, or write the list with one domain per entry"
             self._fault((*source, _PER_STAGE), rule, fix=fix)
         return count or 1

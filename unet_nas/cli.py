@@ -8,17 +8,19 @@ import os
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from unet_nas.errors import InputError, SizeError, UnetNasError
+from unet_nas.errors import DocumentError, InputError, SizeError, UnetNasError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from unet_nas.audit.audit import Audit
     from unet_nas.audit.memory import Training
+    from unet_nas.records import Profile
     from unet_nas.report.tables import Table as DataTable
     from unet_nas.unet.architecture import Architecture
 
@@ -232,6 +234,113 @@ def audit(
 
 
 @app.command()
+def profile(
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE", help="An architecture file, preset:NAME, or python:module:factory."
+        ),
+    ],
+    patch_size: Annotated[
+        str, typer.Option("--patch-size", metavar="SIZE", help="Spatial size, as 256x256.")
+    ],
+    batch: Annotated[int, typer.Option(help="Samples per batch.")] = 1,
+    precision: Annotated[
+        Precision, typer.Option(help="bf16 and fp16 are autocast, pure-… is all of it.")
+    ] = "fp32",
+    optimizer: Annotated[OptimizerKind, typer.Option(help="Of the training step.")] = "adamw",
+    implementation: Annotated[
+        Implementation, typer.Option(help="How PyTorch runs the optimizer.")
+    ] = "foreach",
+    loss: Annotated[LossKind, typer.Option(help="Of the training step.")] = "dice_cross_entropy",
+    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where it runs.")] = "cpu",
+    in_channels: Annotated[
+        int | None, typer.Option("--in-channels", min=1, help="Of a network of Python code.")
+    ] = None,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Time it under torch.compile too.")
+    ] = False,
+    channels_last: Annotated[
+        bool, typer.Option("--channels-last", help="Use the channels-last memory format.")
+    ] = False,
+    repeats: Annotated[int, typer.Option(min=1, help="Samples of a latency.")] = 20,
+    time_limit: Annotated[
+        str, typer.Option("--time-limit", metavar="TIME", help="Of each process, as 10min.")
+    ] = "10min",
+    assignments: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Measure a network in processes of its own, and print predicted beside measured.
+
+    Running out of memory or time is a result. Exit code 1 if the network itself fails.
+    """
+    from unet_nas.audit.memory import Training
+    from unet_nas.profile.profile import profile as measure
+    from unet_nas.units import parse_duration, parse_size
+
+    training = Training(
+        precision=precision, optimizer=optimizer, implementation=implementation, loss=loss
+    )
+    size = parse_size(patch_size)
+    foreign = file.startswith("python:")
+    if foreign and assignments:
+        raise InputError("--set is for architectures; a network of Python code has no fields")
+    request = _AuditRequest([file], assignments or [], size, batch, training, None, "")
+    predicted = None if foreign else _audits(request)[file]
+    result = measure(
+        file if foreign else request.architecture(),
+        patch_size=size,
+        batch_size=batch,
+        training=training,
+        name=file,
+        in_channels=in_channels,
+        device=device,
+        compiled=compiled,
+        channels_last=channels_last,
+        repeats=repeats,
+        time_limit_s=parse_duration(time_limit),
+        on_progress=lambda message: print(f"unet-nas: {message}", file=sys.stderr),
+    )
+    _print_profile(result, predicted, as_json)
+
+
+@app.command()
+def export(
+    file: File,
+    to: Annotated[str, typer.Option("--to", metavar="DIR", help="Folder for the files.")],
+    patch_size: PatchSize = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Weights of the network, as .safetensors, to go with it."
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
+    assignments: Set = None,
+) -> None:
+    """Write a network as one readable file of plain PyTorch that does not need this package.
+
+    Beside model.py goes architecture.yaml, and with --weights a weights.safetensors under the
+    names of model.py, which states MACs for --patch-size and runs it as an example.
+    """
+    from unet_nas.unet.export import export as export_architecture
+    from unet_nas.unet.load import PREFIX, open_document, to_architecture
+
+    document = open_document(_as_path(file))
+    name = document.tree.get("name") or Path(file.removeprefix(PREFIX)).stem
+    written = export_architecture(
+        to_architecture(document, assignments or ()),
+        to,
+        name=str(name),
+        patch_size=_size(patch_size),
+        weights=weights,
+        force=force,
+    )
+    for path in written:
+        print(path)
+
+
+@app.command()
 def space(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A search space: holes in a file.")],
     patch_size: Annotated[
@@ -288,7 +397,9 @@ def main(arguments: list[str] | None = None) -> None:
         finally:
             sys.stdout.flush()
     except UnetNasError as error:
-        print(f"unet-nas: {error}" if "\n" not in str(error) else error, file=sys.stderr)
+        # a fault of a document begins with file and line, which editors and terminals can open
+        begin = "" if isinstance(error, DocumentError) else "unet-nas: "
+        print(f"{begin}{error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except BrokenPipeError:  # the reader of a pipe went away: nothing is wrong
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -513,6 +624,17 @@ def _print_advice(request: _AuditRequest) -> None:
         _print_json({"advice": [asdict(row) for row in rows]})
     else:
         _print_table(audit_tables.advice_table(rows, result), request.style)
+
+
+def _print_profile(result: Profile, predicted: Audit | None, as_json: bool) -> None:
+    from unet_nas.report import profile_tables
+
+    if as_json:
+        _print_json(profile_tables.as_json(result, predicted))
+    else:
+        _print_table(profile_tables.profile_table(result, predicted), "")
+    if any(failure.kind == "failed" for failure in result.failures.values()):
+        raise typer.Exit(1)
 
 
 def _print_table(table: DataTable, style: str) -> None:

@@ -98,7 +98,7 @@ class Stage:
             dilation=self.dilation,
             groups=self.groups,
             bias=style.bias,
-            path=style.path("groups") if self.groups > 1 else (),
+            groups_path=style.path,
         )
 
     def depthwise(self, b: Builder, x: int, i: int, stride: Axes) -> int:

@@ -18,24 +18,25 @@ from typing import Literal
 Kind = Literal["parameters", "buffers", "gradients", "optimizer", "input", "temporaries"]
 
 _LATEST = 1 << 60
+#: the order of the functions that accumulate into a parameter's gradient
+_LEAF = -1
 
 
 class Storage:
     """A block of memory, who owns it, and when it lived (positions in the timeline)."""
 
-    __slots__ = ("born", "died", "kind", "owners", "place", "saved_from", "saved_until", "saves",
-                 "size_bytes")  # fmt: skip
+    # class attributes, not slots: most storages are never saved, and making one stays cheap
+    owners = 1
+    saves = 0
+    died = _LATEST
+    saved_from = _LATEST
+    saved_until = _LATEST
 
     def __init__(self, size_bytes: int, kind: Kind, born: int, place: int) -> None:
         self.size_bytes = size_bytes
         self.kind: Kind = kind
         self.born = born
         self.place = place
-        self.died = _LATEST
-        self.saved_from = _LATEST
-        self.saved_until = _LATEST
-        self.owners = 1
-        self.saves = 0
 
 
 class Tensor:
@@ -56,7 +57,6 @@ class Tensor:
         self.itemsize = itemsize
         self.function = function
         self.contiguous = contiguous
-
 
     def whole(self) -> bool:
         """Whether it covers its storage."""
@@ -207,12 +207,19 @@ class Eager:
             self.live_bytes -= storage.size_bytes
             self.timeline.append(self.live_bytes)
 
+    def spike(self, size_bytes: int) -> None:
+        """Allocates so much and releases it at once."""
+        self.timeline.append(self.live_bytes + size_bytes)
+        self.timeline.append(self.live_bytes)
+
     def view(self, tensor: Tensor, elements: int | None = None, contiguous: bool = True) -> Tensor:
         """Makes another tensor over the same storage, with one owner more."""
         storage = tensor.storage
         storage.owners += 1
         count = tensor.elements if elements is None else elements
-        return Tensor(storage, count, tensor.itemsize, tensor.function, contiguous and tensor.contiguous)
+        return Tensor(
+            storage, count, tensor.itemsize, tensor.function, contiguous and tensor.contiguous
+        )
 
     # autograd -------------------------------------------------------------------------------
 
@@ -278,11 +285,12 @@ class Eager:
                 for tensor in frame.entries:
                     self.drop(tensor)
 
-    def leaf(self, tensor: Tensor, accumulated: bool) -> Tensor:
-        """Makes a tensor a leaf: its gradient is kept (``accumulated``: added to an older one)."""
+    def leaves(self, tensors: Sequence[Tensor], accumulated: bool) -> None:
+        """Makes tensors leaves: gradients are kept (``accumulated``: added to older ones)."""
         rule = _add_to_gradient if accumulated else _keep_gradient
-        tensor.function = Function(_LATEST, self.place, (), (), rule)
-        return tensor
+        function = Function(_LEAF, self.place, (), (), rule)
+        for tensor in tensors:
+            tensor.function = function
 
     def backward(self, root: Function) -> None:
         """Runs the engine from a scalar, whose gradient of one is held until the end."""
@@ -314,9 +322,13 @@ class Eager:
         self.free(function)
         targets = []
         for target, result in zip(function.edges, results, strict=True):
-            if target is not None and result is not None:
-                self._accumulate(target, result)
-                targets.append(target)
+            if target is None or result is None:
+                continue
+            if target.order == _LEAF:  # runs at once, and allocates nothing
+                target.rule(self, target, result)
+                continue
+            self._accumulate(target, result)
+            targets.append(target)
         return targets
 
     def _accumulate(self, target: Function, result: Tensor) -> None:
@@ -338,7 +350,7 @@ def _count_edges(root: Function) -> None:
     stack = [root]
     while stack:
         for target in stack.pop().edges:
-            if target is None:
+            if target is None or target.order == _LEAF:
                 continue
             target.awaited += 1
             if id(target) not in seen:
@@ -348,13 +360,13 @@ def _count_edges(root: Function) -> None:
 
 def _keep_gradient(eager: Eager, function: Function, gradient: Tensor) -> Gradients:
     """AccumulateGrad where ``.grad`` is None: takes the gradient as it is."""
-    gradient.storage.owners += 1
     gradient.storage.kind = "gradients"
     return ()
 
 
 def _add_to_gradient(eager: Eager, function: Function, gradient: Tensor) -> Gradients:
     """AccumulateGrad where ``.grad`` exists: adds in place."""
+    eager.drop(gradient)
     return ()
 
 

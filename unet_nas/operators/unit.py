@@ -115,6 +115,12 @@ Norm = TypeAliasType("Norm", Annotated[AnyNorm, Field(discriminator="type"), Sho
 
 # --- activations ------------------------------------------------------------------------
 
+# These have no option, so one node's primitive serves all.
+_RELU = p.Activation("ReLU")
+_SILU = p.Activation("SiLU")
+_GELU = p.Activation("GELU")
+_MISH = p.Activation("Mish")
+
 
 class NoActivation(Options):
     """The identity."""
@@ -131,7 +137,7 @@ class ReLU(Options):
     type: Literal["relu"] = "relu"
 
     def lower(self, b: Builder, x: int, name: str) -> int:
-        return b.add(name, p.Activation("ReLU"), x)
+        return b.add(name, _RELU, x)
 
 
 class LeakyReLU(Options):
@@ -176,7 +182,7 @@ class SiLU(Options):
     type: Literal["silu"] = "silu"
 
     def lower(self, b: Builder, x: int, name: str) -> int:
-        return b.add(name, p.Activation("SiLU"), x)
+        return b.add(name, _SILU, x)
 
 
 class GELU(Options):
@@ -185,7 +191,7 @@ class GELU(Options):
     type: Literal["gelu"] = "gelu"
 
     def lower(self, b: Builder, x: int, name: str) -> int:
-        return b.add(name, p.Activation("GELU"), x)
+        return b.add(name, _GELU, x)
 
 
 class Mish(Options):
@@ -194,7 +200,7 @@ class Mish(Options):
     type: Literal["mish"] = "mish"
 
     def lower(self, b: Builder, x: int, name: str) -> int:
-        return b.add(name, p.Activation("Mish"), x)
+        return b.add(name, _MISH, x)
 
 
 AnyActivation = NoActivation | ReLU | LeakyReLU | ELU | PReLU | SiLU | GELU | Mish

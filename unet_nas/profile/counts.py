@@ -40,12 +40,12 @@ Handle = Callable[[list[Any], list[Any]], int | Counter[str]]
 
 def _elements(value: Any) -> int:
     """Returns the elements of a traced value; 0 for integers, which are sizes and counters."""
-    kind = value.type()
+    kind: Any = value.type()
     if kind.kind() != "TensorType" or not value.isCompleteTensor():
         return 0
     if kind.scalarType() in ("Long", "Int", "Bool"):
         return 0
-    return prod(kind.sizes())
+    return int(prod(kind.sizes()))
 
 
 def _per_output(operations: int) -> Handle:
@@ -62,7 +62,7 @@ def _pool(dims: int) -> Handle:
     def handle(inputs: list[Any], outputs: list[Any]) -> int:
         window = [value.toIValue() for value in inputs[1].node().inputs()]
         extents = window * dims if len(window) == 1 else window
-        return prod(extents) * _elements(outputs[0])
+        return int(prod(extents)) * _elements(outputs[0])
 
     return handle
 
@@ -71,7 +71,7 @@ def _norm(weight: int) -> Handle:
     """Counts five for each element, four without scale and shift, in training or not."""
 
     def handle(inputs: list[Any], outputs: list[Any]) -> int:
-        affine = inputs[weight].type().kind() == "TensorType"
+        affine = bool(inputs[weight].type().kind() == "TensorType")
         return (4 + affine) * _elements(inputs[0])
 
     return handle
@@ -201,7 +201,7 @@ def _by_flop_counter(module: nn.Module, inputs: Tensor) -> tuple[int | None, str
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             torch.func.functional_call(module, on_meta, (inputs.to("meta"),))
         return counter.get_total_flops() // 2, ""
-    except Exception:  # noqa: BLE001 - a foreign module may raise anything on meta
+    except Exception:  # a foreign module may raise anything on meta
         pass
     try:
         with FlopCounterMode(display=False) as counter, torch.no_grad():

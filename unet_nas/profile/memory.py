@@ -186,8 +186,15 @@ def _collect(
 
 def _is_autocast(event: Any) -> bool:
     """Whether an event is autocast's wrapper: it converts the arguments, then calls itself."""
-    names = [child.name for child in event.children]
-    return event.name in names and "aten::to" in names
+    nested = any(child.name == event.name for child in event.children)
+    return nested and _has_kernel(event.name, "AutocastCPU")
+
+
+def _has_kernel(overload: str, key: str) -> bool:
+    try:
+        return torch._C._dispatch_has_kernel_for_dispatch_key(overload, key)
+    except RuntimeError:  # TorchScript-only overloads are unknown to the dispatcher
+        return False
 
 
 def _workspaces(found: list[tuple[int, int, int, int, tuple[str, ...]]]) -> set[int]:
@@ -216,11 +223,7 @@ def is_leaf_operator(name: str) -> bool:
 
 
 def _is_composite(overload: str) -> bool:
-    has = torch._C._dispatch_has_kernel_for_dispatch_key
-    try:
-        return has(overload, "CompositeImplicitAutograd") and not has(overload, "CPU")
-    except RuntimeError:  # TorchScript-only overloads are unknown to the dispatcher
-        return False
+    return _has_kernel(overload, "CompositeImplicitAutograd") and not _has_kernel(overload, "CPU")
 
 
 def _peaks(

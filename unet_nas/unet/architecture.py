@@ -274,7 +274,7 @@ def stage_options(architecture: Architecture, part: Part, stage: int) -> dict[st
 def varies(architecture: Architecture, part: Part) -> bool:
     """Tells whether any stage option of a part is a list, so that its stages can differ."""
     sections = (architecture, getattr(architecture, part))
-    return any(type(s.__dict__[field]) is Stages for s in sections for field in STAGE_FIELDS)
+    return any(Stages in map(type, section.__dict__.values()) for section in sections)
 
 
 def option_path(architecture: Architecture, part: Part, stage: int, field: str) -> Path:

@@ -268,15 +268,32 @@ class _Examiner:
         return self._lossy(axis, between) or self._eaten(axis, between) or _UNEQUAL_FACTORS
 
     def _lossy(self, axis: int, between: range) -> str:
-        """Names the first down-sampling whose input its factor does not divide."""
+        """Names the first down-sampling that does not divide its map by its factor."""
         for index in between:
             node = self.graph.nodes[index]
             factor = _down_factor(node.primitive, axis)
-            got, gave = self._size(axis, node.inputs[0]), self._size(axis, index)
-            if factor > 1 and got and gave and got % factor and "shortcut" not in node.name:
+            if factor == 1 or "shortcut" in node.name:
+                continue
+            entry, leave = self._ends(index)
+            got, gave = self._size(axis, entry), self._size(axis, leave)
+            if got and gave and got != gave * factor:
                 place = part_of(node.name)
                 return f"{place} meets {got} and gives {gave}, which comes up to {gave * factor}"
         return ""
+
+    def _ends(self, index: int) -> tuple[int, int]:
+        """Returns the nodes before and at the end of what goes down at a node.
+
+        Padding, a pooling with stride 1 and a blur filter are one operator to a person.
+        """
+        nodes = self.graph.nodes
+        part = part_of(nodes[index].name)
+        if ".downs." in part:
+            first = next(i for i, node in enumerate(nodes) if part_of(node.name) == part)
+            return nodes[first].inputs[0], index
+        source = nodes[index].inputs[0]
+        padded = isinstance(nodes[source].primitive, p.Pad)
+        return (nodes[source].inputs[0] if padded else source), index
 
     def _eaten(self, axis: int, between: range) -> str:
         """Tells what convolutions without enough padding take off between two maps."""

@@ -27,7 +27,7 @@ def _require_equal(operation: str, maps: tuple[Tensor, ...]) -> None:
 
 def _smaller(a: int, b: int) -> int:
     """Returns the smaller size without a branch; ``torch.jit`` traces sizes as tensors."""
-    if isinstance(a, Tensor) or isinstance(b, Tensor):
+    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
         return min(a, b)
     return torch.sym_min(a, b)  # type: ignore[no-any-return, no-untyped-call]
 
@@ -90,8 +90,12 @@ class CropTo(nn.Module):
         for axis in range(2, x.dim()):
             size = _smaller(x.shape[axis], reference.shape[axis])
             # a slice of everything is free here, but costs a full-size copy in backward
-            if torch.compiler.is_compiling() or size != x.shape[axis]:
-                x = x.narrow(axis, (x.shape[axis] - size) // 2, size)
+            start = (x.shape[axis] - size) // 2
+            if torch.compiler.is_exporting():
+                # a copy: of a view it would be asked whether this size leaves it contiguous
+                x = x.index_select(axis, torch.arange(start, start + size, device=x.device))
+            elif torch.compiler.is_compiling() or size != x.shape[axis]:
+                x = x.narrow(axis, start, size)
         return x
 
 

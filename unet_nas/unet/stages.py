@@ -55,7 +55,7 @@ def checkpoint_units(graph: Graph, names: Sequence[str]) -> list[range]:
         InputError: if there is no such unit.
     """
     found = units(graph)
-    depth = sum(name.startswith("decoder.ups.") for name in {_up(n.name) for n in graph.nodes})
+    depth = 1 + max(_stage(node.name) for node in graph.nodes)
     chosen: set[str] = set()
     for name in names:
         if name.isdecimal():
@@ -70,8 +70,10 @@ def checkpoint_units(graph: Graph, names: Sequence[str]) -> list[range]:
     return [nodes for unit, nodes in found.items() if unit in chosen]
 
 
-def _up(name: str) -> str:
-    return ".".join(name.split(".")[:3])
+def _stage(name: str) -> int:
+    """Returns the stage that a node of the encoder or the decoder belongs to, else -1."""
+    words = name.split(".")
+    return int(words[2]) if words[0] in ("encoder", "decoder") else -1
 
 
 def inplace_nodes(graph: Graph, recomputed: Sequence[range] = ()) -> frozenset[int]:

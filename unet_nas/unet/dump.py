@@ -31,9 +31,7 @@ def to_yaml(architecture: Architecture, name: str | None = None) -> str:
     """
     document: dict[str, Any] = {} if name is None else {"name": name}
     document["architecture"] = to_tree(architecture)
-    text: str = yaml.dump(
-        document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100
-    )
+    text: str = yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
     return text
 
 

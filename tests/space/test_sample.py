@@ -210,7 +210,7 @@ def test_a_pick_outside_the_domain_is_refused():
     )
     with pytest.raises(ValueError, match=r"architecture.width: 9 is none of \(8, 16\)"):
         sample(tree, lambda name, domain: 9)
-    with pytest.raises(ValueError, match="architecture.convs: 8 is not in 1 to 2"):
+    with pytest.raises(ValueError, match=r"architecture.convs: 8 is not in 1 to 2"):
         sample(tree, lambda name, domain: 8)
 
 

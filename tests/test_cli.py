@@ -194,6 +194,9 @@ def test_operators():
     assert code == 0
     names = {(entry["field"], entry["name"]) for entry in found}
     assert {("down", "max_pool"), ("up", "transposed_conv"), ("fusion", "none")} <= names
+    (strided,) = [entry for entry in found if entry["name"] == "strided_conv"]
+    padding = next(option for option in strided["options"] if option["name"] == "padding")
+    assert padding["choices"] == ["same", "valid"]
     for entry in found:
         assert entry["meaning"], entry
         assert f"  {entry['name']}: {entry['meaning']}" in printed

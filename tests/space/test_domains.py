@@ -182,8 +182,7 @@ def fault_of(text):
         ("width: {int: [8, 16], log: 1}", "width.log: must be true or false, got 1"),
         (
             "width: {choice: [8, 16], int: [1, 2]}",
-            "width: must be one domain: choice, int or float, got choice and int; "
-            "fix: keep choice",
+            "width: must be one domain: choice, int or float, got choice and int; fix: keep choice",
         ),
         (
             "width: {choice: [8, 16], per_stage: true}",

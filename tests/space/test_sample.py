@@ -188,7 +188,9 @@ def test_draws_are_even_over_the_leaves():
 
 
 def test_the_same_seed_draws_the_same():
-    tree, _ = compile_tree({"architecture": {"growth": {"float": [1, 2]}, "width": {"int": [1, 99]}}})
+    tree, _ = compile_tree(
+        {"architecture": {"growth": {"float": [1, 2]}, "width": {"int": [1, 99]}}}
+    )
     one, other = Random(7), Random(7)
     assert [draw(tree, one).tree for _ in range(9)] == [draw(tree, other).tree for _ in range(9)]
 
@@ -203,10 +205,12 @@ def test_floats_stay_in_range_and_follow_log():
 
 
 def test_a_pick_outside_the_domain_is_refused():
-    tree, _ = compile_tree({"architecture": {"width": {"choice": [8, 16]}, "convs": {"int": [1, 2]}}})
+    tree, _ = compile_tree(
+        {"architecture": {"width": {"choice": [8, 16]}, "convs": {"int": [1, 2]}}}
+    )
     with pytest.raises(ValueError, match=r"architecture.width: 9 is none of \(8, 16\)"):
         sample(tree, lambda name, domain: 9)
-    with pytest.raises(ValueError, match="architecture.convs: 8 is not in 1 to 2"):
+    with pytest.raises(ValueError, match=r"architecture.convs: 8 is not in 1 to 2"):
         sample(tree, lambda name, domain: 8)
 
 

@@ -55,6 +55,7 @@ NUMBERS: dict[str, Sequence[float]] = {
     "conv_kernels": (1, 2, 3, 3, 3, 5),
     "skip_after": (0, 1, 1, 2),
     "fuse": (0, 1, 1, 2),
+    "stride_on": (0, 1),
     "group_width": (1, 2, 2, 4),
     "projection_kernel": (1, 1, 2, 3),
     "dilation": (1, 1, 2, 2, 3),

@@ -85,10 +85,14 @@ def measured_training(case: MemoryCase) -> MeasuredPeak:
     module = build(case.graph, inplace=options.in_place, checkpoint=options.checkpoint)
     dtype = DTYPES.get(options.precision, torch.float32)
     module.to(dtype)
-    extra = {} if options.optimizer != "sgd" else {
-        "momentum": 0.9 if options.momentum else 0.0,
-        "nesterov": options.nesterov,
-    }
+    extra = (
+        {}
+        if options.optimizer != "sgd"
+        else {
+            "momentum": 0.9 if options.momentum else 0.0,
+            "nesterov": options.nesterov,
+        }
+    )
     optimizer = OPTIMIZERS[options.optimizer](
         module.parameters(),
         lr=1e-3,

@@ -370,6 +370,30 @@ def test_nnunet(
     assert_equal(reference, wanted, *sizes)
 
 
+def test_nnunet_bottleneck_blocks() -> None:
+    from dynamic_network_architectures.building_blocks.residual import (  # noqa: PLC0415
+        BottleneckD,
+    )
+
+    features, inner, blocks = (8, 12, 16), (2, 3, 4), (1, 2, 1)
+    reference = nnunet_reference(
+        "ResidualEncoderUNet", 2, features, 3, (1, 2, 2), blocks,
+        block=BottleneckD, bottleneck_channels=inner, stem_channels=5,
+    )  # fmt: skip
+    widths = [([b, b, f] * n)[:-1] for f, b, n in zip(features, inner, blocks, strict=True)]
+    kernels = [[1, 3, 1] * n for n in blocks]
+    block = read("nnunet-resenc-2d")["architecture"]["block"]
+    convs = {"convs": [3 * n for n in blocks[:2]], "conv_features": widths[:2]}
+    wanted = nnunet(
+        "resenc", 2, features, 3, (1, 2, 2), 1,
+        block=block | {"unit": 3, "stride_on": 1},
+        stem={"features": 5},
+        encoder=convs | {"conv_kernels": kernels[:2]},
+        bottleneck={"convs": 3, "conv_features": widths[2:], "conv_kernels": kernels[2:]},
+    )  # fmt: skip
+    assert_equal(reference, wanted, (16, 24))
+
+
 def test_nnunet_dropout_and_order() -> None:
     reference = nnunet_reference(
         "PlainConvUNet", 2, (4, 6, 8), 3, (1, 2, 2), 2,

@@ -206,14 +206,20 @@ def _broadcast_backward(eager: Eager, function: Function, gradient: Tensor) -> G
     ]
     if function.frame is not None:
         eager.free(function)
-    results: list[Tensor | None] = []
-    for tensor, (elements, itemsize) in zip(full, function.wants, strict=True):
-        if tensor is not None and tensor.elements != elements:
-            tensor = _replaced(eager, tensor, elements, width)
-        if tensor is not None and tensor.itemsize != itemsize:
-            tensor = _replaced(eager, tensor, elements, itemsize)
-        results.append(tensor)
-    return results
+    return [
+        None if tensor is None else _fitted(eager, tensor, elements, itemsize)
+        for tensor, (elements, itemsize) in zip(full, function.wants, strict=True)
+    ]
+
+
+def _fitted(eager: Eager, full: Tensor, elements: int, itemsize: int) -> Tensor:
+    """Sums a gradient to fewer elements, then converts it."""
+    out = full
+    if out.elements != elements:
+        out = _replaced(eager, out, elements, out.itemsize)
+    if out.itemsize != itemsize:
+        out = _replaced(eager, out, elements, itemsize)
+    return out
 
 
 def _replaced(eager: Eager, tensor: Tensor, elements: int, itemsize: int) -> Tensor:
@@ -261,6 +267,20 @@ def view(eager: Eager, x: Tensor) -> Tensor:
     """``x.view(...)``: the same storage; backward copies a gradient that is a slice."""
     out = eager.view(x)
     eager.record(out, (x,), (), viewed)
+    return out
+
+
+def rearrange(eager: Eager, x: Tensor, copies: bool, back_copies: bool) -> Tensor:
+    """View, permute, reshape: the reshapes copy wherever strides cannot say the same.
+
+    Args:
+        eager: The process.
+        x: The input.
+        copies: Whether the result is a copy.
+        back_copies: Whether its gradient is.
+    """
+    out = eager.new(x.elements, x.itemsize) if copies else eager.view(x)
+    eager.record(out, (x,), (), fresh if back_copies else viewed)
     return out
 
 

@@ -14,6 +14,7 @@ from unet_nas.operators.builder import Builder
 from unet_nas.operators.fields import (
     Channels,
     Count,
+    CountOrZero,
     Extent,
     Flag,
     Options,
@@ -172,6 +173,9 @@ class Residual(Options):
 
     type: Literal["residual"] = "residual"
     unit: Count = Field(2, description="convolutions per residual unit; must divide `convs`")
+    stride_on: CountOrZero = Field(
+        0, description="which of the unit's convolutions carries a stride (ResNet-D bottleneck: 1)"
+    )
     last_activation: Literal["auto", "after_add", "before_add", "both", "none"] = Field(
         "auto",
         description="where the unit's last activation stands; `none` also leaves out the last "
@@ -199,6 +203,10 @@ class Residual(Options):
             up = count + self.unit - count % self.unit
             b.fault(stage.style.path("convs"), rule, count, f"use {up}")
             return x
+        if self.stride_on >= self.unit:
+            rule = f"must be below the {self.unit} convolutions of a residual unit"
+            path = (*stage.style.path("block"), "stride_on")
+            b.fault(path, rule, self.stride_on, f"use {self.unit - 1}")
         for i in range(0, count, self.unit):
             with b.scope(f"units.{(stage.start + i) // self.unit}"):
                 of = range(i, i + self.unit)
@@ -216,21 +224,19 @@ class Residual(Options):
         shortcut = self._shortcut(b, x, stage, stage.widths[of[-1]], stride)
         if self.project_first:
             x, stride = shortcut, b.ones
-        for i in of[:-1]:
+        for i in of:
+            last = i == of[-1]
             with b.scope(f"convs.{i - of.start}"):
-                x = lower_unit(b, x, style, _conv(stage, b, i, stride), lead=lead)
-                x = lower_dropout(b, x, style.dropout, "between")
-            stride, lead = b.ones, True
-        with b.scope(f"convs.{len(of) - 1}"):
-            x = lower_unit(
-                b,
-                x,
-                style,
-                _conv(stage, b, of[-1], stride),
-                norm=where != "none",
-                act=where in ("before_add", "both"),
-                lead=lead,
-            )
+                x = lower_unit(
+                    b,
+                    x,
+                    style,
+                    _conv(stage, b, i, stride if i - of.start == self.stride_on else b.ones),
+                    norm=not last or where != "none",
+                    act=not last or where in ("before_add", "both"),
+                    lead=lead or i > of.start,
+                )
+                x = x if last else lower_dropout(b, x, style.dropout, "between")
         x = stage.add_shortcut(b, stage.squeezed(b, x), shortcut, of)
         return style.activation.lower(b, x, "act") if where in ("after_add", "both") else x
 

@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
+from typing_extensions import TypeAliasType
 
 from unet_nas.operators.block import AnyBlock, SqueezeExcitation
 from unet_nas.operators.downsample import AnyDownsample
@@ -100,6 +101,8 @@ def choices(annotation: Any) -> tuple[str, ...]:
     >>> choices(Literal["same", "valid"] | int)
     ('same', 'valid')
     """
+    if isinstance(annotation, TypeAliasType):
+        return choices(annotation.__value__)
     if get_origin(annotation) is Literal:
         return tuple(str(word) for word in get_args(annotation))
     return tuple(word for part in get_args(annotation) for word in choices(part))

@@ -5,8 +5,9 @@ Nothing here knows a network or a primitive. A :class:`Storage` lives as long as
 what lives is the memory. The engine walks the recorded functions as PyTorch's does: the most
 recent first, each freeing its incoming gradient and its saved tensors before its results are
 accumulated; two gradients that meet are added in place only where the older one covers its
-storage and nobody else owns that. Sources: ``torch/csrc/autograd/engine.cpp``, ``input_buffer.cpp`` and
-``functions/accumulate_grad.h`` of PyTorch 2.13, and the measurements in ``docs/memory.md``.
+storage and nobody else owns that. Sources: ``engine.cpp``, ``input_buffer.cpp`` and
+``functions/accumulate_grad.h`` in ``torch/csrc/autograd`` of PyTorch 2.13, and the measurements
+in ``docs/memory.md``.
 """
 
 from __future__ import annotations

@@ -14,7 +14,6 @@ from unet_nas.operators.builder import Builder
 from unet_nas.operators.fields import (
     Flag,
     Options,
-    PadModeName,
     Shorthand,
     Width,
     width_of,
@@ -58,7 +57,7 @@ class PadSmaller(Options):
 
     type: Literal["pad"] = "pad"
     side: Literal["both", "end"] = Field("both", description="both: the odd position at the end")
-    mode: PadModeName = Field("zeros", description="what is padded")
+    mode: Literal["zeros", "replicate"] = Field("zeros", description="what is padded")
 
     def lower(self, b: Builder, skip: int, up: int) -> tuple[int, int]:
         padded = b.add("pad_skip", p.PadTo(self.side, self.mode), skip, up)

@@ -66,9 +66,7 @@ def _foreach(
             eager.spike(size_bytes)
 
 
-def _single_sgd(
-    eager: Eager, parameters: Sequence[Tensor], decayed: bool, nesterov: bool
-) -> None:
+def _single_sgd(eager: Eager, parameters: Sequence[Tensor], decayed: bool, nesterov: bool) -> None:
     """One parameter at a time: the decayed gradient, and Nesterov's beside it."""
     copies = int(decayed) + int(nesterov)
     for size_bytes in _sizes(parameters):

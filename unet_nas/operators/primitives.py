@@ -661,14 +661,6 @@ class PixelUnshuffle(Primitive):
         return Call("layers.PixelUnshuffle", (("factor", self.factor),))
 
 
-def _check_padding(mode: PadMode, widest: int, sizes: Sequence[int], out: int) -> None:
-    """Raises Misfit where a map is too small to be padded with itself."""
-    if mode == "reflect" and widest >= sizes[0]:
-        raise Misfit("pad_too_large", sizes, f"more than its reflected {widest}", out)
-    if mode == "circular" and widest > sizes[0]:
-        raise Misfit("pad_too_large", sizes, f"at least its circular {widest}", out)
-
-
 @dataclass(frozen=True, slots=True)
 class Pad(Primitive):
     """Padding by fixed numbers at the two ends of each axis: output size ``n + low + high``.
@@ -687,7 +679,11 @@ class Pad(Primitive):
     def size(self, axis: int, sizes: Sequence[int]) -> int:
         low, high = self.low[axis], self.high[axis]
         out = sizes[0] + low + high
-        _check_padding(self.mode, max(low, high), sizes, out)
+        widest = max(low, high)
+        if self.mode == "reflect" and widest >= sizes[0]:
+            raise Misfit("pad_too_large", sizes, f"more than its reflected {widest}", out)
+        if self.mode == "circular" and widest > sizes[0]:
+            raise Misfit("pad_too_large", sizes, f"at least its circular {widest}", out)
         return out
 
     def call(self, dims: int) -> Call:
@@ -713,21 +709,17 @@ class CropTo(Primitive):
 class PadTo(Primitive):
     """Pads the first map to the second wherever it is the smaller of the two.
 
-    ``side`` both puts the odd position at the end; the modes and their limits are those of
-    :class:`Pad`.
+    ``side`` both puts the odd position at the end; replicate repeats the border.
 
     >>> PadTo("end", "replicate").size(0, [44, 45])
     45
     """
 
     side: Literal["both", "end"]
-    mode: PadMode
+    mode: Literal["zeros", "replicate"]
 
     def size(self, axis: int, sizes: Sequence[int]) -> int:
-        missing = max(0, sizes[1] - sizes[0])
-        widest = missing - missing // 2 if self.side == "both" else missing
-        _check_padding(self.mode, widest, sizes, sizes[0] + missing)
-        return sizes[0] + missing
+        return max(sizes)
 
     def call(self, dims: int) -> Call:
         return Call("layers.PadTo", (("side", self.side), ("mode", self.mode)))

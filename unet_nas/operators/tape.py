@@ -44,7 +44,7 @@ class Mode:
         training: Training mode (batch statistics, dropout).
         autocast_bytes: Element width of convolutions under autocast, or None without it.
         device: Whose operators: ``"cpu"`` or ``"cuda"`` keep different masks and conversions.
-        casts: Converted weights, kept until the autocast region ends, by the identity of the weight.
+        casts: Converted weights, kept until the autocast region ends, by the weight's identity.
     """
 
     batch: int
@@ -254,32 +254,74 @@ def _resize_to(eager: Eager, mode: Mode, site: Site, inputs: Sequence[Tensor]) -
     return _interpolate(eager, mode, site, inputs)
 
 
-def _rearrange(eager: Eager, mode: Mode, site: Site, inputs: Sequence[Tensor]) -> Tensor:
-    return aten.resample(eager, inputs[0], site.elements)
+def _shuffle(eager: Eager, mode: Mode, site: Site, inputs: Sequence[Tensor]) -> Tensor:
+    """Merges each factor into its axis; backward merges all factors into the channels."""
+    primitive = site.primitive
+    assert isinstance(primitive, p.PixelShuffle)
+    factor, sizes = primitive.factor, site.inputs[0]
+    channels = site.channels // prod(factor)
+    copies = _axes_copy(factor, sizes), _channels_copy(channels, factor, sizes)
+    return aten.rearrange(eager, inputs[0], *copies)
+
+
+def _unshuffle(eager: Eager, mode: Mode, site: Site, inputs: Sequence[Tensor]) -> Tensor:
+    """Merges all factors into the channels; backward merges each into its axis."""
+    primitive = site.primitive
+    assert isinstance(primitive, p.PixelUnshuffle)
+    factor, sizes = primitive.factor, site.size
+    copies = _channels_copy(site.channels, factor, sizes), _axes_copy(factor, sizes)
+    return aten.rearrange(eager, inputs[0], *copies)
+
+
+def _axes_copy(factor: Sizes, sizes: Sizes) -> bool:
+    """Whether merging each factor into its axis takes a copy: some axis has both."""
+    return any(f > 1 and n > 1 for f, n in zip(factor, sizes, strict=True))
+
+
+def _channels_copy(channels: int, factor: Sizes, sizes: Sizes) -> bool:
+    """Whether merging the factors into the channels takes a copy: some size lies between them."""
+    between = channels > 1 and sizes[0] > 1
+    met = channels > 1
+    for axis, f in enumerate(factor):
+        between |= met and sizes[axis] > 1
+        if f > 1:
+            if between:
+                return True
+            met = True
+    return False
 
 
 def _pad(eager: Eager, mode: Mode, site: Site, inputs: Sequence[Tensor]) -> Tensor:
     primitive = site.primitive
     assert isinstance(primitive, p.Pad | p.PadTo)
-    if isinstance(primitive, p.Pad) and primitive.mode == "circular":
+    kind, dims = primitive.mode, len(site.size)
+    if kind == "circular":
         return _circular_pad(eager, primitive, site, inputs[0])
-    saves = primitive.mode in ("reflect", "replicate")
-    full = primitive.mode == "replicate" or (primitive.mode == "reflect" and len(site.size) < 3)
+    full = kind == "replicate" or (kind == "reflect" and dims < 3)
     x = _full(eager, mode, inputs[0], mode.device == "cpu" and full)
-    out = aten.resample(eager, x, site.elements, saves_input=saves)
+    out = aten.resample(eager, x, site.elements, saves_input=kind != "zeros")
     eager.drop(x)
     return out
 
 
-def _circular_pad(eager: Eager, primitive: p.Pad, site: Site, x: Tensor) -> Tensor:
+def _circular_pad(eager: Eager, primitive: p.Pad | p.PadTo, site: Site, x: Tensor) -> Tensor:
     """The borders are written axis by axis, the last axis first, low before high."""
     slabs = [
         site.elements // site.size[axis] * amount
         for axis in reversed(range(len(site.size)))
-        for amount in (primitive.low[axis], primitive.high[axis])
+        for amount in _border(primitive, axis, site)
         if amount
     ]
     return aten.circular_pad(eager, x, site.elements, slabs, len(site.size))
+
+
+def _border(primitive: p.Pad | p.PadTo, axis: int, site: Site) -> tuple[int, int]:
+    """Returns the positions added at both ends of an axis."""
+    if isinstance(primitive, p.Pad):
+        return primitive.low[axis], primitive.high[axis]
+    missing = site.size[axis] - site.inputs[0][axis]
+    low = missing // 2 if primitive.side == "both" else 0
+    return low, missing - low
 
 
 def _pad_to(eager: Eager, mode: Mode, site: Site, inputs: Sequence[Tensor]) -> Tensor:
@@ -341,8 +383,8 @@ TAPE: Mapping[type[p.Primitive], Entry] = {
     p.GlobalAvgPool: _global_avg_pool,
     p.Interpolate: _interpolate,
     p.ResizeTo: _resize_to,
-    p.PixelShuffle: _rearrange,
-    p.PixelUnshuffle: _rearrange,
+    p.PixelShuffle: _shuffle,
+    p.PixelUnshuffle: _unshuffle,
     p.Pad: _pad,
     p.CropTo: _crop_to,
     p.PadTo: _pad_to,

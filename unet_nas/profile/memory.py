@@ -1,10 +1,11 @@
 """Measured peak memory of any ``nn.Module`` on a CPU: the truth that the static model is held to.
 
 `torch.profiler(profile_memory=True)` reports every allocation and release of the CPU allocator in
-order, nested in the operators that asked for them. The peak of their running sum is the *raw* peak.
-An allocation that is made and released inside one leaf ATen operator is that operator's private
-*workspace* (re-ordered oneDNN blocks, reduction buffers): it depends on the library build and on the
-processor. Without those the running sum is the *tensor* peak, which `unet_nas.audit.memory` predicts.
+order, nested in the operators that asked for them. The peak of their running sum is the *raw*
+peak. An allocation that is made and released inside one leaf ATen operator is that operator's
+private *workspace* (re-ordered oneDNN blocks, reduction buffers): it depends on the library build
+and on the processor. Without those the running sum is the *tensor* peak, which
+`unet_nas.audit.memory` predicts.
 
 A *leaf ATen operator* is one that PyTorch does not decompose further before dispatch to a backend,
 that is, what `__torch_dispatch__` sees: `convolution` and `native_batch_norm` are leaves,
@@ -233,7 +234,8 @@ def _peaks(
     live = raw = baseline_bytes
     results = []
     for name in names:
-        best, best_raw, at = live, raw, ()
+        best, best_raw = live, raw
+        at: tuple[str, ...] = ()
         timeline: list[tuple[str, int]] = []
         for event in (e for e in events if e.path[:1] == (name,)):
             raw += event.size_bytes

@@ -301,9 +301,7 @@ def _plain(value: Scalar) -> str:
 def conventions(survey: Survey) -> str:
     """Returns what the costs hold for, and how they are counted."""
     t = survey.scope.training
-    sizes = dict.fromkeys(
-        "x".join(map(str, c.patch_size)) for c in survey.conditions if c.patch_size
-    )
+    sizes = dict.fromkeys(c.size_text for c in survey.conditions if c.patch_size)
     batches = sorted({conditions.batch_size for conditions in survey.conditions})
     if not sizes:
         return "Without a patch size (train.patch_size or --patch-size) only parameters are known."

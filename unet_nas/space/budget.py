@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Strict,
+    Tag,
+)
 from pydantic_core import PydanticCustomError
 
 from unet_nas.errors import InputError
@@ -71,21 +79,28 @@ class Budget(Options):
         return {name: limit for name, limit in found.items() if limit is not None}
 
 
-def _axes(value: Any) -> Any:
-    """Reads ``256``, ``256x256`` or ``[256, 256]``; one number stands for all axes."""
-    if isinstance(value, str):
-        try:
-            return parse_size(value)
-        except InputError as error:
-            raise PydanticCustomError("quantity", "{reason}", {"reason": str(error)}) from None
-    if isinstance(value, list | tuple):
+def _split(value: Any) -> Any:
+    """Reads a text such as ``256x256``."""
+    if not isinstance(value, str):
         return value
-    return (value,)
+    try:
+        size = parse_size(value)
+    except InputError as error:
+        raise PydanticCustomError("quantity", "{reason}", {"reason": str(error)}) from None
+    return size if len(size) > 1 else size[0]
+
+
+def _all_or_axes(value: Any) -> str:
+    return "axes" if isinstance(value, list | tuple) else "all"
 
 
 _Extent = Annotated[int, Strict(), Field(ge=1, le=1_000_000)]
+#: ``256`` (for all axes), ``256x256`` or ``[256, 256]``
 PatchSize = Annotated[
-    tuple[_Extent, ...], Field(min_length=1, max_length=3), BeforeValidator(_axes)
+    Annotated[_Extent, Tag("all")]
+    | Annotated[tuple[_Extent, ...], Field(min_length=1, max_length=3), Tag("axes")],
+    Discriminator(_all_or_axes),
+    BeforeValidator(_split),
 ]
 
 
@@ -110,9 +125,14 @@ class Conditions(BaseModel):
         >>> Conditions(patch_size=64).size(3)
         (64, 64, 64)
         """
-        if self.patch_size is None or len(self.patch_size) != 1:
-            return self.patch_size
-        return self.patch_size * dims
+        size = self.patch_size
+        return (size,) * dims if isinstance(size, int) else size
+
+    @property
+    def size_text(self) -> str:
+        """The patch size as it stands in a file; empty where there is none."""
+        size = self.patch_size
+        return "x".join(map(str, size)) if isinstance(size, tuple) else str(size or "")
 
 
 def format_limit(name: str, value: float) -> str:

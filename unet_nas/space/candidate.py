@@ -7,7 +7,7 @@ training step for the batch of ``train``.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any, Literal
@@ -119,14 +119,16 @@ def judge(
     assert graph is not None, "a valid architecture has been lowered"
     conditions = conditions_of(tree)
     costs: dict[Limit, int] = {"parameters": graph.parameters()}
-    reasons = set()
+    reasons: set[Reason] = set()
     size = conditions.size(graph.dims)
-    if size is not None:
-        traces = _traces(graph, size)
-        reasons = set(_size_reasons(graph, traces, conditions.batch_size))
+    if size is not None and len(size) != graph.dims:
+        reasons.add(Reason("size", _SIZE_REASONS["axes"]))
+    elif size is not None:
+        traces = [trace_axis(graph, axis, n) for axis, n in enumerate(size)]
+        reasons.update(_size_reasons(graph, traces, conditions.batch_size))
         if not reasons:
-            _add_costs(costs, graph, traces, conditions, limits, training, thorough)
-    reasons |= {Reason("budget", name) for name in exceeded(costs, limits)}
+            costs = _costs(graph, conditions, traces, limits, training=training, thorough=thorough)
+    reasons.update(Reason("budget", name) for name in exceeded(costs, limits))
     return Candidate(frozenset(reasons), costs, graph, conditions)
 
 
@@ -147,19 +149,7 @@ def rule_of(fault: Fault) -> Reason:
     return Reason("rule", _NUMBERS.sub("N", _MORE.sub("", text)))
 
 
-def _traces(graph: Graph, size: tuple[int, ...]) -> list[AxisTrace] | None:
-    """Returns the sizes of all maps per axis; None where the axes are not as many."""
-    if len(size) != graph.dims:
-        return None
-    return [trace_axis(graph, axis, n) for axis, n in enumerate(size)]
-
-
-def _size_reasons(
-    graph: Graph, traces: list[AxisTrace] | None, batch_size: int
-) -> Iterator[Reason]:
-    if traces is None:
-        yield Reason("size", _SIZE_REASONS["axes"])
-        return
+def _size_reasons(graph: Graph, traces: Sequence[AxisTrace], batch_size: int) -> Iterator[Reason]:
     for trace in traces:
         for _, misfit in trace.misfits:
             yield Reason("size", _SIZE_REASONS[misfit.reason])
@@ -172,26 +162,23 @@ def _size_reasons(
             yield Reason("size", _SIZE_REASONS["single_value"])
 
 
-def _add_costs(
-    costs: dict[Limit, int],
+def _costs(
     graph: Graph,
-    traces: list[AxisTrace] | None,
     conditions: Conditions,
+    traces: Sequence[AxisTrace],
     limits: Mapping[Limit, int],
+    *,
     training: Training,
     thorough: bool,
-) -> None:
-    """Adds MACs, and memory where it can still decide something: it takes ten times as long."""
-    size = conditions.size(graph.dims)
-    if traces is None or size is None:
-        return
+) -> dict[Limit, int]:
+    """Returns MACs, and memory where it can still decide something: it takes ten times as long."""
     sizes = tuple(zip(*(trace.sizes for trace in traces), strict=True))
-    costs["macs"] = forward_macs(graph, sizes)
-    over = len(exceeded(costs, limits))
-    if over > 1 and not thorough:
-        return
+    costs: dict[Limit, int] = {"parameters": graph.parameters(), "macs": forward_macs(graph, sizes)}
+    if len(exceeded(costs, limits)) > 1 and not thorough:
+        return costs
+    size, batch = sizes[0], conditions.batch_size
     if "training_memory" in limits:
-        step = training_memory(graph, size, conditions.batch_size, training)
-        costs["training_memory"] = step.peak_bytes
+        costs["training_memory"] = training_memory(graph, size, batch, training).peak_bytes
     if "inference_memory" in limits:
         costs["inference_memory"] = inference_memory(graph, size, 1, training.precision).peak_bytes
+    return costs

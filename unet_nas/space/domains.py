@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, TypeAlias
@@ -304,7 +304,7 @@ class _Compiler:
             self._fault(here, "must be a list of at least one value", shown(values))
             return None
         seen: dict[str, int] = {}
-        labels: list[Scalar] = []
+        labels: set[Scalar] = set()
         branches = []
         for index, value in enumerate(values):
             first = seen.setdefault(_canonical(value), index)
@@ -315,9 +315,10 @@ class _Compiler:
             if isinstance(value, float) and not math.isfinite(value):
                 self._fault((*here, index), "must be a finite number", shown(value))
                 continue
-            labels.append(_label(value, index, labels))
+            label = _label(value, index, labels)
+            labels.add(label)
             compiled = self.compile(value, at, (*here, index))
-            branches.append(Branch(labels[-1], compiled, count(compiled)))
+            branches.append(Branch(label, compiled, count(compiled)))
         return Choice(tuple(branches), source)
 
     def _int(self, value: Any, log: bool, source: Path) -> IntRange | None:
@@ -395,10 +396,10 @@ def _canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def _label(value: Any, index: int, taken: Sequence[Scalar]) -> Scalar:
+def _label(value: Any, index: int, taken: Set[Scalar]) -> Scalar:
     """Names a branch: a scalar by itself, a mapping by its type, others by their number.
 
-    >>> _label(3, 0, []), _label({"type": "max_pool"}, 1, []), _label([3, 5], 2, [])
+    >>> _label(3, 0, set()), _label({"type": "max_pool"}, 1, set()), _label([3, 5], 2, set())
     (3, 'max_pool', '#3')
     """
     number = f"#{index + 1}"

@@ -234,7 +234,7 @@ def costing_tree(
     """
     given: dict[str, Any] = {}
     if patch_size is not None:
-        given["patch_size"] = list(patch_size)
+        given["patch_size"] = list(patch_size) if len(patch_size) > 1 else patch_size[0]
     if batch_size is not None:
         given["batch_size"] = batch_size
     train = space.tree.get("train") or {}

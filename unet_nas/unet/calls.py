@@ -24,7 +24,8 @@ _POSITIONAL = (
     "p",
 )
 
-#: PyTorch's own defaults, which need not be written; those of one module go before the others
+#: PyTorch's own defaults, which need not be written; those of one module go before the others,
+#: and the name of another argument stands for its value
 DEFAULTS: dict[str, p.Argument] = {
     "stride": 1,
     "padding": 0,
@@ -36,6 +37,8 @@ DEFAULTS: dict[str, p.Argument] = {
     "affine": True,
     "ceil_mode": False,
     "count_include_pad": True,
+    "MaxPool.stride": "kernel_size",
+    "AvgPool.stride": "kernel_size",
     "InstanceNorm.affine": False,
     "LeakyReLU.negative_slope": 0.01,
     "ELU.alpha": 1.0,
@@ -79,11 +82,18 @@ def call_text(call: p.Call, column: int) -> str:
 
 
 def _is_default(target: str, name: str, given: Mapping[str, p.Argument]) -> bool:
+    default = default_of(target, name)
+    return default is not None and given[name] == given.get(str(default), default)
+
+
+def default_of(target: str, name: str) -> p.Argument:
+    """Returns what PyTorch takes for an argument left out; None where it must be written.
+
+    >>> default_of("nn.Conv2d", "stride"), default_of("nn.MaxPool2d", "stride")
+    (1, 'kernel_size')
+    """
     kind = re.sub(r"\dd$", "", target.removeprefix("nn."))
-    if kind in ("MaxPool", "AvgPool") and name == "stride":
-        return given[name] == given["kernel_size"]
-    default = DEFAULTS.get(f"{kind}.{name}", DEFAULTS.get(name))
-    return default is not None and given[name] == default
+    return DEFAULTS.get(f"{kind}.{name}", DEFAULTS.get(name))
 
 
 def _scalar(value: p.Argument) -> p.Argument:

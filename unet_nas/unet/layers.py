@@ -102,7 +102,7 @@ class CropTo(nn.Module):
 class PadTo(nn.Module):
     """Pads a map to another's size on each axis where it is the smaller.
 
-    ``side`` both puts the odd position at the end.
+    ``side`` both puts the odd position at the end; ``mode`` is zeros or replicate.
     """
 
     def __init__(self, side: str, mode: str) -> None:

@@ -3,7 +3,7 @@
 Modules that follow each other and are read by nothing else form a :class:`Chain`, which gets a
 name; the lines of ``forward`` call the chains and join what they return. The line from input
 to output is always called ``x``, what leaves it gets a name of its own (``skip_0``,
-``shortcut``) and is deleted after its last use, so a map lives as long as in our own module.
+``shortcut``) and is deleted after its last use, so no map outlives the line that reads it last.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 from unet_nas.operators import primitives as p
 from unet_nas.operators.builder import Graph, Node
@@ -86,7 +87,7 @@ def _ranges(graph: Graph) -> list[range]:
     """Cuts the nodes after the input into chains and nodes that read several maps."""
     readers = graph.readers()
     starts = [i for i in range(1, len(graph.nodes)) if not _continues(graph, readers, i)]
-    return [range(a, b) for a, b in zip(starts, [*starts[1:], len(graph.nodes)], strict=True)]
+    return [range(a, b) for a, b in pairwise([*starts, len(graph.nodes)])]
 
 
 def _continues(graph: Graph, readers: list[list[int]], index: int) -> bool:

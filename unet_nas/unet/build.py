@@ -31,7 +31,8 @@ class Step:
 class Segment:
     """Steps that are run together: recomputed in backward where ``recompute`` is set.
 
-    ``entries`` are the slots that it reads from outside, ``exits`` those read after it.
+    ``entries`` are the slots that it reads from outside, ``exits`` those read after it;
+    ``plain`` are the steps that free what enters, for where nothing is recomputed.
     """
 
     steps: tuple[Step, ...]
@@ -39,6 +40,7 @@ class Segment:
     entries: tuple[int, ...] = ()
     exits: tuple[int, ...] = ()
     freed: tuple[int, ...] = ()
+    plain: tuple[Step, ...] = ()
 
 
 class UNet(nn.Module):
@@ -89,7 +91,7 @@ class UNet(nn.Module):
             if segment.recompute and self.training and torch.is_grad_enabled():
                 self._run_checkpointed(segment, slots)
             else:
-                self._run(segment.steps, slots)
+                self._run(segment.plain or segment.steps, slots)
         outputs = [slots[index] for index in self.outputs]
         return outputs[0] if len(outputs) == 1 else outputs
 
@@ -234,4 +236,4 @@ def _recomputed(graph: Graph, unit: range, steps: list[Step], last: list[int]) -
     # what enters stays alive for the recomputation: it must not be freed inside
     kept = [Step(s.slot, s.path, s.inputs, tuple(i for i in s.freed if i in unit)) for s in inside]
     freed = tuple(i for i in read if last[i] < unit.stop)
-    return Segment(tuple(kept), True, tuple(read), exits, freed)
+    return Segment(tuple(kept), True, tuple(read), exits, freed, tuple(inside))

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed.stamp
 
-.PHONY: test lint format clean
+.PHONY: test lint format docs clean
 .DELETE_ON_ERROR:
 
 test: lint
@@ -33,3 +33,6 @@ $(INSTALLED): pyproject.toml constraints.txt
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+docs: $(INSTALLED)
+	$(BIN)/python docs/generate.py

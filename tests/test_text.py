@@ -270,18 +270,18 @@ HOSTILE = {
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
 def test_hostile_text_is_refused_at_once(text):
-    begin = time.perf_counter()
+    begin = time.process_time()
     with pytest.raises(InputError) as caught:
         parse_document(text, "u.yaml")
-    assert time.perf_counter() - begin < 2  # under a second alone; tests share the machine
+    assert time.process_time() - begin < 2  # of processor time: tests share the machine
     assert len(str(caught.value)) < 10_000
 
 
 def test_many_faults_are_reported_quickly_and_counted():
     text = "architecture:\n" + "".join(f"  key_{i}: 1\n" for i in range(40_000))
-    begin = time.perf_counter()
+    begin = time.process_time()
     lines = faults_of(text)
-    assert time.perf_counter() - begin < 4
+    assert time.process_time() - begin < 4
     assert len(lines) == 51
     assert lines[-1] == "… and 250 more faults in u.yaml"
 

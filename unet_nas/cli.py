@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from unet_nas.errors import InputError, SizeError, UnetNasError
+from unet_nas.errors import DocumentError, InputError, SizeError, UnetNasError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from unet_nas.audit.audit import Audit
     from unet_nas.audit.memory import Training
+    from unet_nas.records import Profile
     from unet_nas.report.tables import Table as DataTable
     from unet_nas.unet.architecture import Architecture
-    from unet_nas.unet.check import Check
 
 # typer reads these when it builds a command; they are those of `unet_nas.audit.memory`,
 # which would cost every other command its import
 Precision = Literal["fp32", "bf16", "fp16", "pure-bf16", "pure-fp16"]
 OptimizerKind = Literal["sgd", "adam", "adamw"]
 Implementation = Literal["single", "foreach", "fused"]
+Mode = Literal["train", "eval"]
 LossKind = Literal["cross_entropy", "dice_cross_entropy"]
+
+#: a table that does not go to a terminal takes up to this many columns
+_FILE_WIDTH = 160
 
 app = typer.Typer(
     help="Describe U-Nets in YAML, check them before a tensor exists, and build them.",
@@ -53,7 +60,7 @@ def check(
     file: File,
     patch_size: PatchSize = None,
     batch: Annotated[int, typer.Option(min=1, help="Samples per batch.")] = 1,
-    mode: Annotated[str, typer.Option(help="train or eval.")] = "train",
+    mode: Annotated[Mode, typer.Option(help="Norms behave differently.")] = "train",
     assignments: Set = None,
     as_json: Json = False,
 ) -> None:
@@ -61,21 +68,16 @@ def check(
 
     Exit code 0 if it does, 2 if it does not.
     """
+    from unet_nas.report import verdict
     from unet_nas.unet.check import check as check_architecture
 
-    if mode not in ("train", "eval"):
-        raise InputError(f"--mode must be train or eval, got {mode!r}")
+    size = _size(patch_size)
     architecture = _load(file, assignments)
-    result = check_architecture(
-        architecture,
-        _size(patch_size),
-        batch_size=batch,
-        mode=mode,  # type: ignore[arg-type]
-    )
+    result = check_architecture(architecture, size, batch_size=batch, mode=mode)
     if as_json:
-        _print_json(_check_json(result))
+        _print_json(verdict.as_json(result))
     else:
-        _print_check(file, result)
+        _print_lines(verdict.as_lines(file, result))
     if not result.valid:
         raise typer.Exit(2)
 
@@ -91,7 +93,11 @@ def show(
 
     architecture = _load(file, assignments)
     graph, size = lower(architecture), _size(patch_size)
-    rows = outline(graph, shapes(graph, size) if size else None)
+    try:
+        rows = outline(graph, shapes(graph, size) if size else None)
+    except SizeError as error:
+        hint = f"see unet-nas check {file} --patch-size {patch_size}"
+        raise SizeError(f"{error}; {hint}") from None
     if as_json:
         keys = ("name", "what", "channels", "size", "parameters")
         stages = [{key: getattr(row, key) for key in keys} for row in rows]
@@ -123,10 +129,9 @@ def presets(as_json: Json = False) -> None:
         ]
         _print_json({"presets": entries})
         return
-    table = _table("Preset", "About", ">Parameters", "Reference")
-    for preset, count in zip(found, counts, strict=True):
-        table.add_row(f"preset:{preset.name}", preset.about, f"{count:,}", preset.reference)
-    _print(table)
+    from unet_nas.report.listings import preset_lines
+
+    _print_lines(preset_lines(zip(found, counts, strict=True)))
 
 
 @app.command()
@@ -138,18 +143,9 @@ def operators(as_json: Json = False) -> None:
     if as_json:
         _print_json({"operators": [_operator_json(operator) for operator in found]})
         return
-    table = _table("Field", "Operator or option", "Default", "Meaning")
-    field = ""
-    for operator in found:
-        if operator.field != field:
-            table.add_section()
-        shown = "" if operator.field == field else operator.field
-        field = operator.field
-        table.add_row(shown, f"[bold]{operator.name}[/bold]", "", operator.meaning)
-        for option in operator.options:
-            words = f" ({' | '.join(option.choices)})" if option.choices else ""
-            table.add_row("", f"  {option.name}", option.default, option.meaning + words)
-    _print(table)
+    from unet_nas.report.listings import operator_lines
+
+    _print_lines(operator_lines(found))
 
 
 @app.command()
@@ -238,6 +234,77 @@ def audit(
 
 
 @app.command()
+def profile(
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE", help="An architecture file, preset:NAME, or python:module:factory."
+        ),
+    ],
+    patch_size: Annotated[
+        str, typer.Option("--patch-size", metavar="SIZE", help="Spatial size, as 256x256.")
+    ],
+    batch: Annotated[int, typer.Option(help="Samples per batch.")] = 1,
+    precision: Annotated[
+        Precision, typer.Option(help="bf16 and fp16 are autocast, pure-… is all of it.")
+    ] = "fp32",
+    optimizer: Annotated[OptimizerKind, typer.Option(help="Of the training step.")] = "adamw",
+    implementation: Annotated[
+        Implementation, typer.Option(help="How PyTorch runs the optimizer.")
+    ] = "foreach",
+    loss: Annotated[LossKind, typer.Option(help="Of the training step.")] = "dice_cross_entropy",
+    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where it runs.")] = "cpu",
+    in_channels: Annotated[
+        int | None, typer.Option("--in-channels", min=1, help="Of a network of Python code.")
+    ] = None,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Time it under torch.compile too.")
+    ] = False,
+    channels_last: Annotated[
+        bool, typer.Option("--channels-last", help="Use the channels-last memory format.")
+    ] = False,
+    repeats: Annotated[int, typer.Option(min=1, help="Samples of a latency.")] = 20,
+    time_limit: Annotated[
+        str, typer.Option("--time-limit", metavar="TIME", help="Of each process, as 10min.")
+    ] = "10min",
+    assignments: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Measure a network in processes of its own, and print predicted beside measured.
+
+    Running out of memory or time is a result. Exit code 1 if the network itself fails.
+    """
+    from unet_nas.audit.memory import Training
+    from unet_nas.profile.profile import profile as measure
+    from unet_nas.units import parse_duration, parse_size
+
+    training = Training(
+        precision=precision, optimizer=optimizer, implementation=implementation, loss=loss
+    )
+    size = parse_size(patch_size)
+    foreign = file.startswith("python:")
+    if foreign and assignments:
+        raise InputError("--set is for architectures; a network of Python code has no fields")
+    request = _AuditRequest([file], assignments or [], size, batch, training, None, "")
+    predicted = None if foreign else _audits(request)[file]
+    result = measure(
+        file if foreign else request.architecture(),
+        patch_size=size,
+        batch_size=batch,
+        training=training,
+        name=file,
+        in_channels=in_channels,
+        device=device,
+        compiled=compiled,
+        channels_last=channels_last,
+        repeats=repeats,
+        time_limit_s=parse_duration(time_limit),
+        on_progress=lambda message: print(f"unet-nas: {message}", file=sys.stderr),
+    )
+    _print_profile(result, predicted, as_json)
+
+
+@app.command()
 def export(
     file: File,
     to: Annotated[str, typer.Option("--to", metavar="DIR", help="Folder for the files.")],
@@ -273,15 +340,69 @@ def export(
         print(path)
 
 
+@app.command()
+def space(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A search space: holes in a file.")],
+    patch_size: Annotated[
+        str | None,
+        typer.Option("--patch-size", metavar="SIZE", help="In place of train.patch_size."),
+    ] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="In place of train.batch_size.")] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(min=1, help="Draw so many; default: all up to 20,000, else 5,000."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+    assignments: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Tell how large a search space is, what of it aligns and fits, and what rejects the rest."""
+    from unet_nas.report import space_page
+    from unet_nas.space.load import load_space
+    from unet_nas.space.survey import survey
+
+    found = survey(
+        load_space(_as_path(file), assignments or ()),
+        patch_size=_size(patch_size),
+        batch_size=batch,
+        samples=samples,
+        seed=seed,
+        progress=_Progress("judged"),
+    )
+    if as_json:
+        _print_json(space_page.as_json(file, found))
+        return
+    lines = space_page.counts(found)
+    width = max(len(label) for label, _ in lines)
+    _print_lines([file, *(f"  {label:{width}}  {text}" for label, text in lines)])
+    if found.reasons:
+        _print_table(space_page.reasons_table(found), "")
+    _print_lines(["", *space_page.verdict(found)])
+    for histogram in space_page.histograms(found):
+        print(f"\n{histogram}")
+    if found.extremes:
+        _print_table(space_page.extremes_table(found), "")
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line; prints one message and no traceback for what a person did."""
+    # plug-ins that other packages bring for pydantic are none of ours, and cost time to look for
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that lacks a character shows ?
     try:
-        app(args=arguments, prog_name="unet-nas")
+        try:
+            app(args=arguments, prog_name="unet-nas")
+        finally:
+            sys.stdout.flush()
     except UnetNasError as error:
-        print(f"unet-nas: {error}" if "\n" not in str(error) else error, file=sys.stderr)
+        # a fault of a document begins with file and line, which editors and terminals can open
+        begin = "" if isinstance(error, DocumentError) else "unet-nas: "
+        print(f"{begin}{error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except BrokenPipeError:  # the reader of a pipe went away: nothing is wrong
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
 
 
@@ -303,7 +424,10 @@ def _as_path(file: str) -> str:
 def _size(text: str | None) -> tuple[int, ...] | None:
     from unet_nas.units import parse_size
 
-    return None if text is None else parse_size(text)
+    try:
+        return None if text is None else parse_size(text)
+    except InputError as error:
+        raise InputError(f"--patch-size: {error}") from None
 
 
 def _print_json(data: dict[str, Any]) -> None:
@@ -313,10 +437,11 @@ def _print_json(data: dict[str, Any]) -> None:
 def _print(*items: Any) -> None:
     from rich.console import Console
 
-    console = Console(highlight=False, soft_wrap=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=160)
-    console.print(*items)
+    console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console = Console(highlight=False, width=_FILE_WIDTH)
+    for item in items:
+        console.print(item)
 
 
 def _table(*headers: str) -> Table:
@@ -336,59 +461,39 @@ def _table(*headers: str) -> Table:
     return table
 
 
-def _check_json(result: Check) -> dict[str, Any]:
-    rules = [
-        None
-        if rule is None
-        else {"minimum": rule.minimum, "step": rule.step, "residues": list(rule.residues)}
-        for rule in result.valid_sizes
-    ]
-    keys = ("name", "where", "axis", "reason", "sizes", "message", "why", "fixes")
-    return {
-        "valid": result.valid,
-        "problems": [{key: getattr(p, key) for key in keys} for p in result.problems],
-        "input_size": result.input_size,
-        "output_size": result.output_size,
-        "nearest_valid_sizes": result.nearest_valid_sizes,
-        "valid_sizes": rules,
-        "parameters": result.parameters,
-        "batch_size": result.batch_size,
-        "mode": result.mode,
-    }
+def _print_lines(lines: list[str]) -> None:
+    """Prints lines, wrapped under their own indent where a terminal is narrower."""
+    if not sys.stdout.isatty():
+        print("\n".join(lines))
+        return
+    import shutil
+    import textwrap
+
+    width = max(40, shutil.get_terminal_size().columns)
+    for line in lines:
+        indent = " " * (len(line) - len(line.lstrip()) + 4)
+        print(textwrap.fill(line, width, subsequent_indent=indent, break_on_hyphens=False))
 
 
-def _print_check(file: str, result: Check) -> None:
-    from rich.markup import escape
+class _Progress:
+    """Tells on stderr how far a command is, once it takes longer than two seconds."""
 
-    from unet_nas.unet.outline import by
+    def __init__(self, word: str) -> None:
+        self.word = word
+        self.shown = False
+        self.next = time.monotonic() + 2
 
-    lines = []
-    conditions = f"batch {result.batch_size}, {result.mode} mode"
-    if result.input_size is not None:
-        asked = f"{by(result.input_size)} ({conditions})"
-        if result.output_size is not None:
-            lines.append(f"[green]valid[/green]: {escape(file)} runs on {asked}")
-            lines.append(f"  output size   {by(result.output_size)}")
-        else:
-            lines.append(f"[red]not valid[/red]: {escape(file)} does not run on {asked}")
-            lines += [line for problem in result.problems for line in _problem_lines(problem)]
-            fixes = dict.fromkeys(fix for problem in result.problems for fix in problem.fixes)
-            lines += ["  any of these would help:" if len(fixes) > 1 else "  this would help:"]
-            lines += [f"    - {escape(fix)}" for fix in fixes]
-    else:
-        verdict = "[green]valid[/green]" if result.valid else "[red]not valid[/red]"
-        lines.append(f"{verdict}: {escape(file)}")
-    lines.append(f"  parameters    {result.parameters:,}")
-    for axis, rule in enumerate(result.valid_sizes):
-        described = "follow no short rule" if rule is None else rule.describe()
-        lines.append(f"  sizes, axis {axis} {described}")
-    _print("\n".join(lines))
-
-
-def _problem_lines(problem: Any) -> list[str]:
-    from rich.markup import escape
-
-    return [f"  - {escape(problem.message)}", f"      because {escape(problem.why)}"]
+    def __call__(self, done: int, number: int) -> None:
+        """Called after each step."""
+        if self.shown and done == number:
+            print(file=sys.stderr)
+            self.shown = False
+        elif time.monotonic() >= self.next:
+            terminal = sys.stderr.isatty()
+            self.next = time.monotonic() + (0.2 if terminal else 10)
+            line = f"{done:,} of {number:,} {self.word}"
+            print(f"\r{line}" if terminal else line, end="" if terminal else "\n", file=sys.stderr)
+            self.shown = terminal
 
 
 def _operator_json(operator: Any) -> dict[str, Any]:
@@ -519,6 +624,17 @@ def _print_advice(request: _AuditRequest) -> None:
         _print_json({"advice": [asdict(row) for row in rows]})
     else:
         _print_table(audit_tables.advice_table(rows, result), request.style)
+
+
+def _print_profile(result: Profile, predicted: Audit | None, as_json: bool) -> None:
+    from unet_nas.report import profile_tables
+
+    if as_json:
+        _print_json(profile_tables.as_json(result, predicted))
+    else:
+        _print_table(profile_tables.profile_table(result, predicted), "")
+    if any(failure.kind == "failed" for failure in result.failures.values()):
+        raise typer.Exit(1)
 
 
 def _print_table(table: DataTable, style: str) -> None:

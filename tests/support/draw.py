@@ -26,6 +26,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import annotated_types
 from pydantic import BaseModel, Tag, ValidationError
 from pydantic.fields import FieldInfo
+from typing_extensions import TypeAliasType
 
 from unet_nas.errors import Fault, Path
 from unet_nas.operators.builder import Graph
@@ -51,6 +52,10 @@ NUMBERS: dict[str, Sequence[float]] = {
     "conv_features": (2, 4, 4, 8),
     "convs": (0, 0, 0, 1, 1, 2, 2, 2, 3, 4),
     "kernel_size": (1, 2, 3, 3, 3, 4, 5),
+    "conv_kernels": (1, 2, 3, 3, 3, 5),
+    "skip_after": (0, 1, 1, 2),
+    "fuse": (0, 1, 1, 2),
+    "group_width": (1, 2, 2, 4),
     "projection_kernel": (1, 1, 2, 3),
     "dilation": (1, 1, 2, 2, 3),
     "groups": (1, 1, 2, 2, 3, 4),
@@ -91,6 +96,9 @@ PRESENCE: dict[str, float] = {
     "Architecture.activation": 0.6,
     "Architecture.dropout": 0.5,
     "Architecture.conv_features": 0.5,
+    "Architecture.conv_kernels": 0.1,
+    "Architecture.skip_after": 0.15,
+    "Architecture.fuse": 0.3,
     "GroupNorm.groups": 0.9,
     "TransposedConv.output_padding": 0.6,
     "Interpolation.kernel_size": 0.6,
@@ -104,6 +112,10 @@ PRESENT_OTHERWISE = 0.35
 
 #: how often a member of a union is taken where there is a choice, by its tag
 TAGS = {"stages": 0.45, "axes": 0.2, "list": 0.6}
+
+
+#: entries of lists that are not one per stage, by field; 1 or 2 otherwise
+LISTS = {"conv_kernels": 2}
 
 
 @dataclass(frozen=True)
@@ -277,6 +289,11 @@ class _Drawer:
         if get_origin(annotation) is Annotated:
             annotation, *inner = get_args(annotation)
             return self.value(annotation, [*inner, *metadata], place)
+        if isinstance(annotation, TypeAliasType):
+            return self.value(annotation.__value__, metadata, place)
+        if isinstance(get_origin(annotation), TypeAliasType):
+            whole = get_origin(annotation).__value__[get_args(annotation)]
+            return self.value(whole, metadata, place)
         if place.field == "spatial_dims":
             return self.dims
         if place.field == "depth":
@@ -291,6 +308,9 @@ class _Drawer:
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             return self._model(annotation, place)
         return self._scalar(annotation, metadata, place)
+
+    def _list_length(self, place: _Place) -> int:
+        return LISTS.get(place.field) or self.rng.choice((1, 1, 2))
 
     def _scalar(self, annotation: Any, metadata: Sequence[Any], place: _Place) -> Any:
         if annotation is type(None):
@@ -318,7 +338,10 @@ class _Drawer:
         tag = next((m.tag for m in metadata if isinstance(m, Tag)), None)
         if tag == "axes":
             return self._axes(item, place)
-        count = self.rng.choice((1, 1, 2)) if tag == "list" else place.count or 1
+        if tag == "list" and place.list_is_stages:  # a bare list would be one entry per stage
+            inner = _Place(place.field, place.count)
+            return [self._list(item, metadata, inner) for _ in range(place.count or 1)]
+        count = self._list_length(place) if tag == "list" else place.count or 1
         if self._careless():
             count = max(0, count + self.rng.choice((-1, 1)))
         inner = _Place(place.field, place.count)

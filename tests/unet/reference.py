@@ -5,6 +5,7 @@ matched with ours, kind by kind; weights are copied across; outputs, gradients o
 of every parameter, and running statistics must agree.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,12 @@ def count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def weighted_leaves(module: nn.Module, *inputs: Tensor) -> list[nn.Module]:
-    """Returns the leaf modules that hold weights or statistics, in order of execution."""
+def weighted_leaves(module: nn.Module, x: Tensor, early: str = "") -> list[nn.Module]:
+    """Returns the leaf modules that hold weights or statistics, in order of execution.
+
+    Leaves whose names match ``early`` are listed before their siblings: where two branches
+    run in parallel, implementations differ in which comes first.
+    """
     seen: list[nn.Module] = []
     hooks = [
         leaf.register_forward_hook(lambda m, args, out: seen.append(m))
@@ -55,10 +60,18 @@ def weighted_leaves(module: nn.Module, *inputs: Tensor) -> list[nn.Module]:
         if not list(leaf.children()) and leaf.state_dict()
     ]
     with torch.no_grad():
-        module(*inputs)
+        module(x)
     for hook in hooks:
         hook.remove()
     assert len(seen) == len(set(seen)), "a module of the reference runs twice"
+    if not early:
+        return seen
+    names = {leaf: name for name, leaf in module.named_modules()}
+    for leaf in [leaf for leaf in seen if re.search(early, names[leaf])]:
+        parent = re.split(early, names[leaf])[0]
+        seen.remove(leaf)
+        place = next(i for i, other in enumerate(seen) if names[other].startswith(parent))
+        seen.insert(place, leaf)
     return seen
 
 
@@ -67,12 +80,14 @@ def _kind(module: nn.Module) -> tuple[Any, ...]:
     return type(module).__name__, getattr(module, "stride", None), shapes_
 
 
-def copy_weights(reference: nn.Module, ours: nn.Module, x: Tensor) -> list[tuple[Tensor, Tensor]]:
+def copy_weights(
+    reference: nn.Module, ours: nn.Module, x: Tensor, early: str = ""
+) -> list[tuple[Tensor, Tensor]]:
     """Copies the reference's weights into ours; returns the pairs of parameters.
 
     Within a kind (class, stride, shapes) modules are matched in order of execution.
     """
-    theirs = weighted_leaves(reference, x)
+    theirs = weighted_leaves(reference, x, early)
     pairs = []
     for module in weighted_leaves(ours, x):
         kind = _kind(module)
@@ -106,7 +121,11 @@ def as_list(output: Any) -> list[Tensor]:
 
 
 def assert_equal(
-    reference: nn.Module, wanted: Architecture, *sizes: tuple[int, ...], batch: int = 2
+    reference: nn.Module,
+    wanted: Architecture,
+    *sizes: tuple[int, ...],
+    batch: int = 2,
+    early: str = "",
 ) -> None:
     """Asserts that both compute the same on inputs of these sizes, forward and backward.
 
@@ -119,7 +138,7 @@ def assert_equal(
     first = torch.randn(batch, ours.in_channels, *sizes[0])
     reference.eval()
     ours.eval()
-    pairs = copy_weights(reference, ours, first)
+    pairs = copy_weights(reference, ours, first, early)
     for size in sizes:
         for training in (True, False):
             _compare(reference.train(training), ours.train(training), pairs, batch, size)

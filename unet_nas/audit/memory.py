@@ -117,7 +117,7 @@ def training_memory(
         eager,
         options.optimizer,
         options.implementation,
-        run.parameters(),
+        run.parameters(ordered=options.implementation == "single"),
         weight_decay=options.weight_decay,
         nesterov=options.nesterov,
     )
@@ -126,19 +126,24 @@ def training_memory(
 
 def _make_training_state(run: _Run, options: Training) -> None:
     """Makes what lives across steps: optimizer state, and gradients where they stay."""
-    parameters = run.parameters()
-    for parameter in parameters:
-        run.eager.leaf(parameter, not options.set_to_none)
-        if not options.set_to_none:
-            run.eager.new(parameter.elements, parameter.itemsize, "gradients")
-    optimizers.make_state(run.eager, options.optimizer, parameters, momentum=options.momentum)
+    eager, parameters = run.eager, run.parameters()
+    eager.leaves(parameters, not options.set_to_none)
+    if not options.set_to_none:
+        eager.new(sum([parameter.elements for parameter in parameters]), run.width, "gradients")
+    optimizers.make_state(eager, options.optimizer, parameters, momentum=options.momentum)
 
 
 def inference_memory(
-    graph: Graph, patch_size: Sequence[int], batch_size: int, precision: Precision = "fp32"
+    graph: Graph,
+    patch_size: Sequence[int],
+    batch_size: int,
+    precision: Precision = "fp32",
+    *,
+    in_place: bool = False,
 ) -> Memory:
     """Returns the memory of one forward pass in evaluation mode without gradients."""
     run = _Run(graph, patch_size, batch_size, precision, training=False)
+    run.cut(Training(in_place=in_place))
     run.forward()
     return _memory(run)
 
@@ -179,48 +184,53 @@ class _Run:
         self.mode = Mode(batch, training, autocast, "cpu")
         self.sizes = shapes(graph, patch_size)
         self.sites = [self._site(i) for i in range(len(graph.nodes))]
+        self._place_state()
         self.segments: list[tuple[range, bool]] = [(range(1, len(graph.nodes)), False)]
         self.last = _last_readers(graph)
 
     def _site(self, index: int) -> Site:
         node = self.graph.nodes[index]
-        primitive = node.primitive
-        self.eager.place = index
-        weights = self._allocate(weight_elements(primitive), "parameters")
-        buffers = self._allocate(buffer_elements(primitive), "buffers")
-        if isinstance(primitive, p.BatchNorm):
-            self.eager.new(1, _COUNTER_BYTES, "buffers")
-        size = self.sizes[index]
-        first = self.graph.nodes[node.inputs[0]].channels if node.inputs else 0
+        sizes = self.sizes
         return Site(
-            primitive,
-            tuple([self.sizes[i] for i in node.inputs]),
-            size,
-            self.mode.batch * node.channels * prod(size),
-            first,
-            weights,
-            buffers,
+            node.primitive,
+            tuple([sizes[i] for i in node.inputs]),
+            sizes[index],
+            self.mode.batch * node.channels * prod(sizes[index]),
+            self.graph.nodes[node.inputs[0]].channels if node.inputs else 0,
         )
 
-    def _allocate(self, elements: Sequence[int], kind: Kind) -> tuple[Tensor, ...]:
-        return tuple([self.eager.new(count, self.width, kind) for count in elements])
+    def _place_state(self) -> None:
+        """Gives every site its weights and buffers: two blocks hold all of them."""
+        weights = [weight_elements(site.primitive) for site in self.sites]
+        buffers = [buffer_elements(site.primitive) for site in self.sites]
+        counters = sum([isinstance(site.primitive, p.BatchNorm) for site in self.sites])
+        block = self._block(weights, 0, "parameters")
+        other = self._block(buffers, counters * _COUNTER_BYTES, "buffers")
+        for site, own, fixed in zip(self.sites, weights, buffers, strict=True):
+            site.weights = tuple([Tensor(block, count, self.width) for count in own])
+            site.buffers = tuple([Tensor(other, count, self.width) for count in fixed])
 
-    def parameters(self) -> list[Tensor]:
-        """Returns all parameters in the order of ``module.parameters()``."""
-        order = _module_order([node.name for node in self.graph.nodes])
+    def _block(self, elements: Sequence[Sequence[int]], extra_bytes: int, kind: Kind) -> Storage:
+        size_bytes = self.width * sum([sum(counts) for counts in elements]) + extra_bytes
+        return self.eager.new(size_bytes, 1, kind).storage
+
+    def parameters(self, *, ordered: bool = False) -> list[Tensor]:
+        """Returns all parameters; ``ordered`` as ``module.parameters()`` does."""
+        order: Sequence[int] = range(len(self.sites))
+        if ordered:
+            order = _module_order([node.name for node in self.graph.nodes])
         return [weight for index in order for weight in self.sites[index].weights]
 
     def cut(self, options: Training) -> None:
         """Applies checkpointing and in-place activations."""
+        graph = self.graph
+        recomputed = checkpoint_units(graph, options.checkpoint) if options.checkpoint else []
+        self.segments = _segments(len(self.sites), recomputed)
         if options.in_place:
-            for index in inplace_nodes(self.graph):
-                site, source = self.sites[index], self.graph.nodes[index].inputs[0]
-                site.in_place = True
-                site.on_view = isinstance(self.sites[source].primitive, p.InstanceNorm)
-        if options.checkpoint:
-            self.segments = _segments(
-                len(self.sites), checkpoint_units(self.graph, options.checkpoint)
-            )
+            for index in inplace_nodes(graph, recomputed):
+                source = graph.nodes[graph.nodes[index].inputs[0]]
+                self.sites[index].in_place = True
+                self.sites[index].on_view = isinstance(source.primitive, p.InstanceNorm)
 
     def forward(self) -> list[Tensor]:
         """Plays all nodes, freeing each map after its last reader; returns the outputs."""
@@ -252,7 +262,7 @@ class _Run:
             eager.visit(index, phase)
             slots[index] = TAPE[type(site.primitive)](eager, mode, site, inputs)
             for i in self.last[index]:
-                if i in slots:
+                if i in slots and not eager.muted:
                     eager.drop(slots.pop(i))
 
     def _checkpointed(self, nodes: range, slots: dict[int, Tensor]) -> None:
@@ -342,11 +352,15 @@ def _memory(run: _Run) -> Memory:
     names = [node.name for node in run.graph.nodes]
     visits = [(start, names[place], phase) for start, place, phase in eager.visits]
     _, node, phase = max(v for v in visits if v[0] <= position)
-    return Memory(peak, node, phase, _breakdown(eager.storages, position), eager.timeline, visits)
+    breakdown = _breakdown(eager.storages, position, peak)
+    return Memory(peak, node, phase, breakdown, eager.timeline, visits)
 
 
-def _breakdown(storages: Sequence[Storage], position: int) -> dict[str, int]:
-    """Sums what is alive at a position by kind; saved tensors are those kept for backward."""
+def _breakdown(storages: Sequence[Storage], position: int, peak_bytes: int) -> dict[str, int]:
+    """Sums what is alive at a position by kind.
+
+    Saved tensors are those kept for backward; temporaries are all the rest.
+    """
     sums = dict.fromkeys(
         ("parameters", "buffers", "gradients", "optimizer", "input", "saved", "temporaries"), 0
     )
@@ -356,4 +370,5 @@ def _breakdown(storages: Sequence[Storage], position: int) -> dict[str, int]:
             if kind == "temporaries" and storage.saved_from <= position < storage.saved_until:
                 kind = "saved"
             sums[kind] += storage.size_bytes
+    sums["temporaries"] += peak_bytes - sum(sums.values())
     return sums

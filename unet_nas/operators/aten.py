@@ -36,33 +36,50 @@ def cast(eager: Eager, x: Tensor, itemsize: int) -> Tensor:
 
 
 def convolution(
-    eager: Eager, x: Tensor, weight: Tensor, bias: Tensor | None, elements: int
+    eager: Eager,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    elements: int,
+    *,
+    reserved: int = 0,
 ) -> Tensor:
-    """Convolution, transposed or not: saves input and weight."""
+    """Convolution, transposed or not: saves input and weight.
+
+    Args:
+        eager: The process.
+        x: The input.
+        weight: The weight.
+        bias: The bias, if any.
+        elements: Elements of the output.
+        reserved: Elements that the output's storage has room for where these are more.
+    """
     inputs = (x, weight) if bias is None else (x, weight, bias)
     eager.saving(inputs, 2)
-    out = eager.new(elements, x.itemsize)
+    out = eager.new(max(elements, reserved), x.itemsize)
+    out.elements = elements
     eager.record(out, inputs, (x, weight))
     return out
 
 
 def batch_norm(
-    eager: Eager, x: Tensor, affine: Sequence[Tensor], statistics: int, *, keep: bool = True
+    eager: Eager, x: Tensor, affine: Sequence[Tensor], running: Sequence[Tensor], *, training: bool
 ) -> Tensor:
-    """``native_batch_norm``: saves input, weight, and two statistics as wide as the weight.
+    """Batch norm: saves input and weight; in training also two statistics per channel.
 
     Args:
         eager: The process.
         x: The input.
         affine: Weight and bias, or nothing.
-        statistics: Number of means: channels, or batch x channels for instance norm.
-        keep: Whether batch statistics are computed (not in evaluation with running ones).
+        running: The two running statistics, whose width those of the batch have.
+        training: Whether statistics of the batch are computed.
     """
     out = _normed(eager, x, affine)
-    if not keep:
-        eager.record(out, (x, *affine), (x, *affine[:1]))
-        return out
-    return _with_statistics(eager, out, (x, *affine), statistics, fresh)
+    inputs = (x, *affine)
+    if training:
+        return _with_statistics(eager, out, inputs, running[0].elements, running[0].itemsize)
+    eager.record(out, inputs, inputs[:2])
+    return out
 
 
 def _normed(eager: Eager, x: Tensor, affine: Sequence[Tensor]) -> Tensor:
@@ -70,10 +87,14 @@ def _normed(eager: Eager, x: Tensor, affine: Sequence[Tensor]) -> Tensor:
 
 
 def _with_statistics(
-    eager: Eager, out: Tensor, inputs: Sequence[Tensor], statistics: int, rule: Rule
+    eager: Eager,
+    out: Tensor,
+    inputs: Sequence[Tensor],
+    statistics: int,
+    itemsize: int,
+    rule: Rule = fresh,
 ) -> Tensor:
-    """Saves input, weight, mean and reciprocal deviation, these two as wide as the weight."""
-    itemsize = inputs[-1].itemsize
+    """Saves input, weight, mean and reciprocal deviation."""
     mean = eager.new(statistics, itemsize)
     deviation = eager.new(statistics, itemsize)
     eager.record(out, inputs, (*inputs[:2], mean, deviation), rule)
@@ -88,7 +109,9 @@ def instance_norm(
     """Instance norm: weight and bias are repeated per sample, then batch norm on a view."""
     repeated = [repeat(eager, tensor, batch) for tensor in affine]
     flat = view(eager, x)
-    normed = batch_norm(eager, flat, repeated, batch * channels)
+    inputs = (flat, *repeated)
+    normed = _normed(eager, flat, repeated)
+    _with_statistics(eager, normed, inputs, batch * channels, inputs[-1].itemsize)
     out = view(eager, normed)
     for tensor in (*repeated, flat, normed):
         eager.drop(tensor)
@@ -103,14 +126,16 @@ def repeat(eager: Eager, x: Tensor, times: int) -> Tensor:
 
 
 def group_norm(eager: Eager, x: Tensor, affine: Sequence[Tensor], statistics: int) -> Tensor:
-    """``native_group_norm``: saves input, weight, mean and reciprocal deviation per group."""
+    """Group norm: saves input, weight, and two statistics per group, as wide as the weight."""
     out = _normed(eager, x, affine)
-    return _with_statistics(eager, out, (x, *affine), statistics, _group_norm_backward)
+    inputs = (x, *affine)
+    width = inputs[-1].itemsize
+    return _with_statistics(eager, out, inputs, statistics, width, _group_norm_backward)
 
 
 def _group_norm_backward(eager: Eager, function: Function, gradient: Tensor) -> Gradients:
     """Works on a contiguous copy of a gradient that is a slice of another."""
-    if gradient.dense:
+    if gradient.contiguous:
         return fresh(eager, function, gradient)
     copy = eager.new(gradient.elements, gradient.itemsize)
     results = fresh(eager, function, copy)
@@ -207,7 +232,6 @@ def add(eager: Eager, x: Tensor, y: Tensor) -> Tensor:
 def dropout(eager: Eager, x: Tensor, mask: int, *, device: str, fused: bool) -> Tensor:
     """Dropout: a mask of ``mask`` elements, saved; as wide as the input, or bool where fused."""
     noise = eager.new(mask, 1 if fused and device == "cuda" else x.itemsize)
-    eager.drop(eager.new(1, _SCALAR_BYTES))
     eager.saving((x,), 1)
     out = eager.new(x.elements, x.itemsize)
     eager.record(out, (x,), (noise,))
@@ -240,9 +264,9 @@ def view(eager: Eager, x: Tensor) -> Tensor:
     return out
 
 
-def narrow(eager: Eager, x: Tensor, elements: int, *, dense: bool) -> Tensor:
+def narrow(eager: Eager, x: Tensor, elements: int, *, contiguous: bool) -> Tensor:
     """A slice: the same storage; backward writes into zeros of the full size."""
-    out = eager.view(x, elements, dense)
+    out = eager.view(x, elements, contiguous)
     eager.record(out, (x,))
     return out
 
@@ -259,14 +283,14 @@ def circular_pad(eager: Eager, x: Tensor, elements: int, slabs: Sequence[int], d
     """
     source = eager.view(x)
     for _ in range(dims):
-        sliced = narrow(eager, source, x.elements, dense=True)
+        sliced = narrow(eager, source, x.elements, contiguous=True)
         eager.drop(source)
         source = sliced
     out = eager.new(elements, x.itemsize)
     eager.record(out, (source,), (), _copy_slices)
     eager.drop(source)
     for slab in slabs:
-        border = narrow(eager, out, slab, dense=False)
+        border = narrow(eager, out, slab, contiguous=False)
         eager.record(out, (out, border), (), _copy_slices)
         eager.drop(border)
     return out
@@ -287,7 +311,7 @@ def concatenate(eager: Eager, tensors: Sequence[Tensor], *, batch: int) -> Tenso
     """``torch.cat`` along the channels: its gradients are slices that share one storage."""
     itemsize = max(tensor.itemsize for tensor in tensors)
     out = eager.new(sum(tensor.elements for tensor in tensors), itemsize)
-    eager.record(out, tensors, (), _sliced if batch > 1 else _sliced_dense)
+    eager.record(out, tensors, (), _sliced if batch > 1 else _sliced_sample)
     return out
 
 
@@ -296,14 +320,14 @@ def _sliced(eager: Eager, function: Function, gradient: Tensor) -> Gradients:
     return _slices(eager, function, gradient, False)
 
 
-def _sliced_dense(eager: Eager, function: Function, gradient: Tensor) -> Gradients:
+def _sliced_sample(eager: Eager, function: Function, gradient: Tensor) -> Gradients:
     """Slices of a single sample: contiguous."""
     return _slices(eager, function, gradient, True)
 
 
-def _slices(eager: Eager, function: Function, gradient: Tensor, dense: bool) -> Gradients:
+def _slices(eager: Eager, function: Function, gradient: Tensor, contiguous: bool) -> Gradients:
     return [
-        None if target is None else eager.view(gradient, elements, dense)
+        None if target is None else eager.view(gradient, elements, contiguous)
         for target, (elements, _) in zip(function.edges, function.wants, strict=True)
     ]
 

@@ -7,7 +7,9 @@ reads only nodes before it. It holds channels and edges and no sizes.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from unet_nas.errors import Fault, Path
 from unet_nas.operators.primitives import (
@@ -20,9 +22,8 @@ from unet_nas.operators.primitives import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
-    """One primitive in its place.
+class Node(NamedTuple):
+    """One primitive in its place (a named tuple: a third of the time of a frozen dataclass).
 
     Args:
         name: where its module lives, as in ``encoder.stages.1.convs.0.conv``.
@@ -72,6 +73,10 @@ class Graph:
         return hashlib.sha256("\n".join(content).encode()).hexdigest()
 
 
+def _no_path(_field: str) -> Path:
+    return ()
+
+
 class _Scope:
     """A prefix of names, for as long as the context lasts."""
 
@@ -102,6 +107,7 @@ class Builder:
         self.prefix = ""
         self.ones: Axes = (1,) * dims
         self.zeros: Axes = (0,) * dims
+        self._same: dict[tuple[Axes, Axes], tuple[Axes, Axes]] = {}
 
     def scope(self, name: str) -> _Scope:
         """Returns a context that puts ``name.`` before the names of all nodes added inside."""
@@ -149,7 +155,7 @@ class Builder:
         dilation: Axes | None = None,
         groups: int = 1,
         bias: bool = True,
-        path: Path = (),
+        groups_path: Callable[[str], Path] = _no_path,
         init: str | None = None,
     ) -> int:
         """Appends a convolution, with a pad node before it where the padding needs one.
@@ -165,7 +171,7 @@ class Builder:
         low, high = self._padding(kernel, dilation, padding)
         in_channels = self.nodes[x].channels
         if in_channels % groups or features % groups:
-            self._refuse_groups(name, in_channels, features, groups, path)
+            self._refuse_groups(name, in_channels, features, groups, groups_path("groups"))
         if (mode != "zeros" or low != high) and any(high):
             x = self.add(f"{name}_pad", Pad(low, high, mode), x)
             low = self.zeros
@@ -180,10 +186,12 @@ class Builder:
         if padding != "same":
             assert isinstance(padding, tuple)
             return padding, padding
-        if dilation is self.ones:
-            return tuple([(k - 1) // 2 for k in kernel]), tuple([k // 2 for k in kernel])
-        total = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
-        return tuple([t // 2 for t in total]), tuple([t - t // 2 for t in total])
+        found = self._same.get((kernel, dilation))
+        if found is None:
+            total = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+            found = tuple([t // 2 for t in total]), tuple([t - t // 2 for t in total])
+            self._same[kernel, dilation] = found
+        return found
 
     def _refuse_groups(self, name: str, inputs: int, outputs: int, groups: int, path: Path) -> None:
         nearest = next(d for d in range(groups, 0, -1) if inputs % d == outputs % d == 0)

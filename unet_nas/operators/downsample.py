@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import Field
+from typing_extensions import TypeAliasType
 
 from unet_nas.errors import Path
 from unet_nas.operators import primitives as p
@@ -33,8 +34,9 @@ from unet_nas.operators.unit import (
     NoDropout,
     NoNorm,
     NormOrInherit,
+    Order,
     Style,
-    lower_after,
+    lower_own,
 )
 
 
@@ -107,29 +109,34 @@ class _Strided(_Down):
         None, description="channels, or a ratio of the incoming ones; null: keep them"
     )
     bias: Flag = Field(True, description="the convolution has a bias")
-    norm: NormOrInherit = Field(NoNorm.model_construct(), description="norm after the convolution")
+    norm: NormOrInherit = Field(NoNorm.model_construct(), description="norm of the convolution")
     activation: ActivationOrInherit = Field(
-        NoActivation.model_construct(), description="activation after it"
+        NoActivation.model_construct(), description="its activation"
     )
-    dropout: DropoutOrInherit = Field(NoDropout.model_construct(), description="dropout after it")
+    dropout: DropoutOrInherit = Field(NoDropout.model_construct(), description="its dropout")
+    order: Order = Field("conv-norm-act", description="order of the convolution and these")
 
     def strides(self, b: Builder, path: Path) -> Axes:
         return b.axes(self.stride, (*path, "stride"))
 
     def _conv(self, b: Builder, x: int, style: Style, path: Path, stride: Axes) -> int:
-        padding = self.padding
-        channels = b.channels(x)
-        x = b.conv(
-            "conv",
-            x,
-            width_of(self.features, channels, channels),
-            kernel=b.axes(self.kernel_size, (*path, "kernel_size")),
-            stride=stride,
-            padding=padding if isinstance(padding, str) else b.axes(padding, (*path, "padding")),
-            mode=style.padding_mode,
-            bias=self.bias,
-        )
-        return lower_after(b, x, style, self.norm, self.activation, path, self.dropout)
+        padding, channels = self.padding, b.channels(x)
+
+        def conv(y: int) -> int:
+            return b.conv(
+                "conv",
+                y,
+                width_of(self.features, channels, channels),
+                kernel=b.axes(self.kernel_size, (*path, "kernel_size")),
+                stride=stride,
+                padding=padding
+                if isinstance(padding, str)
+                else b.axes(padding, (*path, "padding")),
+                mode=style.padding_mode,
+                bias=self.bias,
+            )
+
+        return lower_own(b, x, style, self, conv, path)
 
 
 class StridedConv(_Strided):
@@ -232,4 +239,6 @@ AnyDownsample = (
     | AntiAliasedStridedConv
     | PixelUnshuffle
 )
-Downsample = Annotated[AnyDownsample, Field(discriminator="type"), Shorthand]
+Downsample = TypeAliasType(
+    "Downsample", Annotated[AnyDownsample, Field(discriminator="type"), Shorthand]
+)

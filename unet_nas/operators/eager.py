@@ -4,8 +4,8 @@ Nothing here knows a network or a primitive. A :class:`Storage` lives as long as
 (a name in the forward loop, a function that saved it, a gradient under way); the running sum of
 what lives is the memory. The engine walks the recorded functions as PyTorch's does: the most
 recent first, each freeing its incoming gradient and its saved tensors before its results are
-accumulated; two gradients that meet are added in place only where the older one is dense and
-owned by nobody else. Sources: ``torch/csrc/autograd/engine.cpp``, ``input_buffer.cpp`` and
+accumulated; two gradients that meet are added in place only where the older one covers its
+storage and nobody else owns that. Sources: ``torch/csrc/autograd/engine.cpp``, ``input_buffer.cpp`` and
 ``functions/accumulate_grad.h`` of PyTorch 2.13, and the measurements in ``docs/memory.md``.
 """
 
@@ -18,30 +18,31 @@ from typing import Literal
 Kind = Literal["parameters", "buffers", "gradients", "optimizer", "input", "temporaries"]
 
 _LATEST = 1 << 60
+#: the order of the functions that accumulate into a parameter's gradient
+_LEAF = -1
 
 
 class Storage:
     """A block of memory, who owns it, and when it lived (positions in the timeline)."""
 
-    __slots__ = ("born", "died", "kind", "owners", "place", "saved_from", "saved_until", "saves",
-                 "size_bytes")  # fmt: skip
+    # class attributes, not slots: most storages are never saved, and making one stays cheap
+    owners = 1
+    saves = 0
+    died = _LATEST
+    saved_from = _LATEST
+    saved_until = _LATEST
 
     def __init__(self, size_bytes: int, kind: Kind, born: int, place: int) -> None:
         self.size_bytes = size_bytes
         self.kind: Kind = kind
         self.born = born
         self.place = place
-        self.died = _LATEST
-        self.saved_from = _LATEST
-        self.saved_until = _LATEST
-        self.owners = 1
-        self.saves = 0
 
 
 class Tensor:
-    """A view of a storage: its elements, their width, whether dense, and its gradient function."""
+    """A view of a storage: its elements, their width, whether contiguous, its gradient function."""
 
-    __slots__ = ("dense", "elements", "function", "itemsize", "storage")
+    __slots__ = ("contiguous", "elements", "function", "itemsize", "storage")
 
     def __init__(
         self,
@@ -49,13 +50,17 @@ class Tensor:
         elements: int,
         itemsize: int,
         function: Function | None = None,
-        dense: bool = True,
+        contiguous: bool = True,
     ) -> None:
         self.storage = storage
         self.elements = elements
         self.itemsize = itemsize
         self.function = function
-        self.dense = dense
+        self.contiguous = contiguous
+
+    def whole(self) -> bool:
+        """Whether it covers its storage."""
+        return self.elements * self.itemsize == self.storage.size_bytes
 
 
 #: what a function returns for its inputs: a gradient each, or None where none is wanted
@@ -180,7 +185,7 @@ class Eager:
     # storages -------------------------------------------------------------------------------
 
     def new(
-        self, elements: int, itemsize: int, kind: Kind = "temporaries", dense: bool = True
+        self, elements: int, itemsize: int, kind: Kind = "temporaries", contiguous: bool = True
     ) -> Tensor:
         """Allocates a tensor with one owner."""
         timeline = self.timeline
@@ -189,7 +194,7 @@ class Eager:
         self.storages.append(storage)
         self.live_bytes += size_bytes
         timeline.append(self.live_bytes)
-        return Tensor(storage, elements, itemsize, None, dense)
+        return Tensor(storage, elements, itemsize, None, contiguous)
 
     def drop(self, tensor: Tensor) -> None:
         """Takes one owner from a tensor's storage."""
@@ -202,12 +207,19 @@ class Eager:
             self.live_bytes -= storage.size_bytes
             self.timeline.append(self.live_bytes)
 
-    def view(self, tensor: Tensor, elements: int | None = None, dense: bool = True) -> Tensor:
+    def spike(self, size_bytes: int) -> None:
+        """Allocates so much and releases it at once."""
+        self.timeline.append(self.live_bytes + size_bytes)
+        self.timeline.append(self.live_bytes)
+
+    def view(self, tensor: Tensor, elements: int | None = None, contiguous: bool = True) -> Tensor:
         """Makes another tensor over the same storage, with one owner more."""
         storage = tensor.storage
         storage.owners += 1
         count = tensor.elements if elements is None else elements
-        return Tensor(storage, count, tensor.itemsize, tensor.function, dense and tensor.dense)
+        return Tensor(
+            storage, count, tensor.itemsize, tensor.function, contiguous and tensor.contiguous
+        )
 
     # autograd -------------------------------------------------------------------------------
 
@@ -273,11 +285,12 @@ class Eager:
                 for tensor in frame.entries:
                     self.drop(tensor)
 
-    def leaf(self, tensor: Tensor, accumulated: bool) -> Tensor:
-        """Makes a tensor a leaf: its gradient is kept (``accumulated``: added to an older one)."""
+    def leaves(self, tensors: Sequence[Tensor], accumulated: bool) -> None:
+        """Makes tensors leaves: gradients are kept (``accumulated``: added to older ones)."""
         rule = _add_to_gradient if accumulated else _keep_gradient
-        tensor.function = Function(_LATEST, self.place, (), (), rule)
-        return tensor
+        function = Function(_LEAF, self.place, (), (), rule)
+        for tensor in tensors:
+            tensor.function = function
 
     def backward(self, root: Function) -> None:
         """Runs the engine from a scalar, whose gradient of one is held until the end."""
@@ -309,9 +322,13 @@ class Eager:
         self.free(function)
         targets = []
         for target, result in zip(function.edges, results, strict=True):
-            if target is not None and result is not None:
-                self._accumulate(target, result)
-                targets.append(target)
+            if target is None or result is None:
+                continue
+            if target.order == _LEAF:  # runs at once, and allocates nothing
+                target.rule(self, target, result)
+                continue
+            self._accumulate(target, result)
+            targets.append(target)
         return targets
 
     def _accumulate(self, target: Function, result: Tensor) -> None:
@@ -320,7 +337,7 @@ class Eager:
         if older is None:
             target.received = result
             return
-        if not (older.dense and older.storage.owners == 1):
+        if not (older.whole() and older.storage.owners == 1):
             total = self.new(older.elements, older.itemsize)
             self.drop(older)
             target.received = total
@@ -333,7 +350,7 @@ def _count_edges(root: Function) -> None:
     stack = [root]
     while stack:
         for target in stack.pop().edges:
-            if target is None:
+            if target is None or target.order == _LEAF:
                 continue
             target.awaited += 1
             if id(target) not in seen:
@@ -343,13 +360,13 @@ def _count_edges(root: Function) -> None:
 
 def _keep_gradient(eager: Eager, function: Function, gradient: Tensor) -> Gradients:
     """AccumulateGrad where ``.grad`` is None: takes the gradient as it is."""
-    gradient.storage.owners += 1
     gradient.storage.kind = "gradients"
     return ()
 
 
 def _add_to_gradient(eager: Eager, function: Function, gradient: Tensor) -> Gradients:
     """AccumulateGrad where ``.grad`` exists: adds in place."""
+    eager.drop(gradient)
     return ()
 
 
@@ -375,6 +392,6 @@ def passed(eager: Eager, function: Function, gradient: Tensor) -> Gradients:
 
 def viewed(eager: Eager, function: Function, gradient: Tensor) -> Gradients:
     """Backward of a view: reshapes the gradient, which copies it unless it is contiguous."""
-    if gradient.dense:
+    if gradient.contiguous:
         return [eager.view(gradient)]
     return [eager.new(gradient.elements, gradient.itemsize)]

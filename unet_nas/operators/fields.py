@@ -2,6 +2,8 @@
 
 Scalars are strict (``3.0`` is not an integer, ``yes`` is not a truth value), containers are
 lax (a tuple, a list). Each type fails with one error, not with one per member of a union.
+
+Unions are ``TypeAliasType``: pydantic then makes the validator of each once, not once per field.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from pydantic import (
     Strict,
     Tag,
 )
+from typing_extensions import TypeAliasType
 
 T = TypeVar("T")
 
@@ -77,26 +80,38 @@ def _split_axes(value: Any) -> Any:
     return value
 
 
+# Functions, not the classes themselves: pydantic reads the signature of a validator, and that
+# of a subclass of tuple takes it a millisecond.
+def _to_axes(value: tuple[int, ...]) -> PerAxis:
+    return PerAxis(value)
+
+
 def _all_or_axes(value: Any) -> str:
     return "axes" if isinstance(value, list | tuple) else "all"
 
 
 _Extent = Annotated[int, Strict(), Field(ge=1, le=MAX_EXTENT)]
 _Border = Annotated[int, Strict(), Field(ge=0, le=MAX_EXTENT)]
-_AXES = (Field(min_length=1, max_length=3), AfterValidator(PerAxis), Tag("axes"))
+_AXES = (Field(min_length=1, max_length=3), AfterValidator(_to_axes), Tag("axes"))
 
 #: a kernel, a stride, a factor: at least 1, as ``3`` or ``1x3x3`` or ``[1, 3, 3]``
-Extent = Annotated[
-    Annotated[_Extent, Tag("all")] | Annotated[tuple[_Extent, ...], *_AXES],
-    Discriminator(_all_or_axes),
-    BeforeValidator(_split_axes),
-]
+Extent = TypeAliasType(
+    "Extent",
+    Annotated[
+        Annotated[_Extent, Tag("all")] | Annotated[tuple[_Extent, ...], *_AXES],
+        Discriminator(_all_or_axes),
+        BeforeValidator(_split_axes),
+    ],
+)
 #: a number of positions at a border: at least 0, as ``1`` or ``0x1x1`` or ``[0, 1, 1]``
-Border = Annotated[
-    Annotated[_Border, Tag("all")] | Annotated[tuple[_Border, ...], *_AXES],
-    Discriminator(_all_or_axes),
-    BeforeValidator(_split_axes),
-]
+Border = TypeAliasType(
+    "Border",
+    Annotated[
+        Annotated[_Border, Tag("all")] | Annotated[tuple[_Border, ...], *_AXES],
+        Discriminator(_all_or_axes),
+        BeforeValidator(_split_axes),
+    ],
+)
 
 
 def _padding_kind(value: Any) -> str:
@@ -104,13 +119,16 @@ def _padding_kind(value: Any) -> str:
 
 
 #: ``same``, ``valid``, or a number of positions (per axis) at both ends
-Padding = Annotated[
-    Annotated[Literal["same", "valid"], Tag("word")]
-    | Annotated[_Border, Tag("all")]
-    | Annotated[tuple[_Border, ...], *_AXES],
-    Discriminator(_padding_kind),
-    BeforeValidator(_split_axes),
-]
+Padding = TypeAliasType(
+    "Padding",
+    Annotated[
+        Annotated[Literal["same", "valid"], Tag("word")]
+        | Annotated[_Border, Tag("all")]
+        | Annotated[tuple[_Border, ...], *_AXES],
+        Discriminator(_padding_kind),
+        BeforeValidator(_split_axes),
+    ],
+)
 
 
 # --- widths -----------------------------------------------------------------------------
@@ -121,10 +139,13 @@ def _width_kind(value: Any) -> str:
 
 
 #: a number of channels (``64``), or a ratio of another number of channels (``0.5``)
-Width = Annotated[
-    Annotated[Channels, Tag("channels")] | Annotated[Positive, Tag("ratio")],
-    Discriminator(_width_kind),
-]
+Width = TypeAliasType(
+    "Width",
+    Annotated[
+        Annotated[Channels, Tag("channels")] | Annotated[Positive, Tag("ratio")],
+        Discriminator(_width_kind),
+    ],
+)
 
 
 def width_of(width: int | float | None, whole: int, default: int) -> int:
@@ -151,13 +172,22 @@ class Stages(tuple[T, ...]):
     __slots__ = ()
 
 
+def _to_stages(value: tuple[T, ...]) -> Stages[T]:
+    return Stages(value)
+
+
 def _one_or_stages(value: Any) -> str:
     per_stage = isinstance(value, list | tuple) and not isinstance(value, PerAxis)
     return "stages" if per_stage else "one"
 
 
 #: a value for every stage, or a list indexed by resolution
-PerStage = Annotated[
-    Annotated[T, Tag("one")] | Annotated[tuple[T, ...], AfterValidator(Stages), Tag("stages")],
-    Discriminator(_one_or_stages),
-]
+PerStage = TypeAliasType(
+    "PerStage",
+    Annotated[
+        Annotated[T, Tag("one")]
+        | Annotated[tuple[T, ...], AfterValidator(_to_stages), Tag("stages")],
+        Discriminator(_one_or_stages),
+    ],
+    type_params=(T,),
+)

@@ -6,14 +6,23 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field
+from typing_extensions import TypeAliasType
 
 from unet_nas.errors import Path
 from unet_nas.operators import primitives as p
 from unet_nas.operators.builder import Builder
-from unet_nas.operators.fields import Flag, Options, Shorthand, Width, width_of
+from unet_nas.operators.fields import (
+    Flag,
+    Options,
+    PadModeName,
+    Shorthand,
+    Width,
+    width_of,
+)
 from unet_nas.operators.primitives import Axes
 from unet_nas.operators.unit import (
     ActivationOrInherit,
+    ConvUnit,
     Inherit,
     NoActivation,
     NoNorm,
@@ -49,7 +58,7 @@ class PadSmaller(Options):
 
     type: Literal["pad"] = "pad"
     side: Literal["both", "end"] = Field("both", description="both: the odd position at the end")
-    mode: Literal["zeros", "replicate"] = Field("zeros", description="what is padded")
+    mode: PadModeName = Field("zeros", description="what is padded")
 
     def lower(self, b: Builder, skip: int, up: int) -> tuple[int, int]:
         padded = b.add("pad_skip", p.PadTo(self.side, self.mode), skip, up)
@@ -69,7 +78,9 @@ class Resize(Options):
 
 
 AnyAlignment = Strict | Crop | PadSmaller | Resize
-Alignment = Annotated[AnyAlignment, Field(discriminator="type"), Shorthand]
+Alignment = TypeAliasType(
+    "Alignment", Annotated[AnyAlignment, Field(discriminator="type"), Shorthand]
+)
 
 
 # --- fusion -----------------------------------------------------------------------------
@@ -103,10 +114,20 @@ class Concat(Options):
 
     type: Literal["concat"] = "concat"
     first: Literal["skip", "decoder"] = Field("skip", description="whose channels come first")
+    skip: ConvUnit | None = Field(None, description="a convolution on the skip before; null: none")
+    norm: NormOrInherit = Field(
+        NoNorm.model_construct(), description="norm of the concatenated channels"
+    )
 
     def lower(self, b: Builder, joint: Joint) -> int:
-        skip, up = joint.align.lower(b, joint.skip, joint.up)
-        return _concat(b, skip, up, self.first)
+        skip = joint.skip
+        if self.skip is not None:
+            with b.scope("skip"):
+                path = (*joint.path, "skip")
+                skip = self.skip.lower(b, skip, joint.style, b.channels(skip), path)
+        skip, up = joint.align.lower(b, skip, joint.up)
+        x = _concat(b, skip, up, self.first)
+        return lower_after(b, x, joint.style, self.norm, NoActivation(), joint.path)
 
 
 def _concat(b: Builder, skip: int, up: int, first: str) -> int:
@@ -263,4 +284,4 @@ class NoFusion(Options):
 
 
 AnyFusion = Concat | ConcatBottleneck | Add | AttentionGate | NoFusion
-Fusion = Annotated[AnyFusion, Field(discriminator="type"), Shorthand]
+Fusion = TypeAliasType("Fusion", Annotated[AnyFusion, Field(discriminator="type"), Shorthand])

@@ -6,50 +6,29 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
+from typing_extensions import TypeAliasType
 
 from unet_nas.errors import Path
 from unet_nas.operators import primitives as p
 from unet_nas.operators.builder import Builder
-from unet_nas.operators.fields import Extent, Flag, Options, Padding, Shorthand, Width, width_of
-from unet_nas.operators.unit import (
-    ActivationOrInherit,
-    DropoutOrInherit,
-    Inherit,
-    NoDropout,
-    NormOrInherit,
-    Style,
-    lower_after,
+from unet_nas.operators.fields import (
+    Count,
+    Extent,
+    Flag,
+    Options,
+    Padding,
+    Shorthand,
+    Width,
 )
+from unet_nas.operators.unit import ConvUnit, Inherit, Style, lower_after
 
 
-class Stem(Options):
+class Stem(ConvUnit):
     """One convolution before the first stage (nnU-Net's residual encoder, SegResNet)."""
 
     features: Width | None = Field(
         None, description="channels, or a ratio of the first stage's; null: the first stage's"
     )
-    kernel_size: Extent = Field(3, description="size of the kernel")
-    padding: Padding = Field("same", description="padding of the convolution")
-    bias: Flag = Field(True, description="the convolution has a bias")
-    norm: NormOrInherit = Field(Inherit.model_construct(), description="norm after the convolution")
-    activation: ActivationOrInherit = Field(
-        Inherit.model_construct(), description="activation after it"
-    )
-    dropout: DropoutOrInherit = Field(NoDropout.model_construct(), description="dropout after it")
-
-    def lower(self, b: Builder, x: int, style: Style, features: int, path: Path) -> int:
-        """Adds the convolution and what follows it."""
-        padding = self.padding
-        x = b.conv(
-            "conv",
-            x,
-            width_of(self.features, features, features),
-            kernel=b.axes(self.kernel_size, (*path, "kernel_size")),
-            padding=padding if isinstance(padding, str) else b.axes(padding, (*path, "padding")),
-            mode=style.padding_mode,
-            bias=self.bias,
-        )
-        return lower_after(b, x, style, self.norm, self.activation, path, self.dropout)
 
 
 class ConvHead(Options):
@@ -60,9 +39,13 @@ class ConvHead(Options):
     padding: Padding = Field("same", description="padding of the convolution")
     bias: Flag = Field(True, description="the convolution has a bias")
     preactivation: Flag = Field(False, description="the stage's norm and activation before it")
+    before: ConvUnit | None = Field(None, description="another convolution before all of this")
 
     def lower(self, b: Builder, x: int, style: Style, classes: int, path: Path) -> int:
         """Adds the head on ``x`` and returns the logits."""
+        if self.before is not None:
+            with b.scope("before"):
+                x = self.before.lower(b, x, style, b.channels(x), (*path, "before"))
         if self.preactivation:
             x = lower_after(b, x, style, Inherit(), Inherit(), path)
         padding = self.padding
@@ -94,14 +77,20 @@ class MultiScaleHead(Options):
     combine_by: Literal["sum", "concat"] = Field("concat", description="how scales are combined")
     mode: Literal["nearest", "linear"] = Field("linear", description="kind of interpolation")
     bias: Flag = Field(True, description="the convolutions have a bias")
+    scales: Count | None = Field(
+        None, description="number of decoder stages from full resolution on; null: all"
+    )
 
     def combine(
         self, b: Builder, maps: Sequence[int], styles: Sequence[Style], classes: int, path: Path
     ) -> int:
         """Returns the logits from the decoder maps, full resolution first."""
         ones = b.ones
+        if self.scales is not None and self.scales > len(maps):
+            rule = f"must be at most the {len(maps)} decoder stages"
+            b.fault((*path, "scales"), rule, self.scales, f"use {len(maps)}")
         scales: list[int] = []
-        for i, x in enumerate(maps):
+        for i, x in enumerate(maps[: self.scales]):
             with b.scope(f"scales.{i}"):
                 logits = b.conv("conv", x, classes, kernel=ones, bias=self.bias)
                 if i:
@@ -131,4 +120,4 @@ class NoHead(Options):
 
 
 AnyHead = ConvHead | MultiScaleHead | NoHead
-Head = Annotated[AnyHead, Field(discriminator="type"), Shorthand]
+Head = TypeAliasType("Head", Annotated[AnyHead, Field(discriminator="type"), Shorthand])

@@ -21,13 +21,18 @@ _SCALAR_BYTES = 8
 def make_state(
     eager: Eager, kind: OptimizerKind, parameters: Sequence[Tensor], *, momentum: bool
 ) -> None:
-    """Allocates what the optimizer keeps between steps."""
+    """Allocates what the optimizer keeps between steps, as one block."""
     averages = 2 if kind != "sgd" else int(momentum)
-    for parameter in parameters:
-        for _ in range(averages):
-            eager.new(parameter.elements, parameter.itemsize, "optimizer")
-        if kind != "sgd":
-            eager.new(1, _STEP_BYTES, "optimizer")
+    steps = len(parameters) * _STEP_BYTES if kind != "sgd" else 0
+    eager.new(averages * _total_bytes(parameters) + steps, 1, "optimizer")
+
+
+def _total_bytes(parameters: Sequence[Tensor]) -> int:
+    return sum(_sizes(parameters))
+
+
+def _sizes(parameters: Sequence[Tensor]) -> list[int]:
+    return [parameter.elements * parameter.itemsize for parameter in parameters]
 
 
 def step(
@@ -51,49 +56,29 @@ def step(
         _single_adam(eager, parameters, decayed)
 
 
-def _like(eager: Eager, parameters: Sequence[Tensor]) -> list[Tensor]:
-    return [eager.new(parameter.elements, parameter.itemsize) for parameter in parameters]
-
-
-def _release(eager: Eager, tensors: Sequence[Tensor | None]) -> None:
-    for tensor in tensors:
-        if tensor is not None:
-            eager.drop(tensor)
-
-
 def _foreach(
     eager: Eager, kind: OptimizerKind, parameters: Sequence[Tensor], decayed: bool
 ) -> None:
-    """Whole lists at a time: decayed gradients, and Adam's square roots."""
-    gradients = _like(eager, parameters) if decayed else []
-    roots = _like(eager, parameters) if kind != "sgd" else []
-    _release(eager, roots)
-    _release(eager, gradients)
+    """Whole lists at a time, counted as blocks: decayed gradients, then Adam's square roots."""
+    size_bytes = _total_bytes(parameters)
+    for wanted in (decayed, kind != "sgd"):
+        if wanted:
+            eager.spike(size_bytes)
 
 
-def _single_sgd(eager: Eager, parameters: Sequence[Tensor], decayed: bool, nesterov: bool) -> None:
-    """One parameter at a time; its own gradient copy lives into the next."""
-    held: Tensor | None = None
-    for parameter in parameters:
-        for wanted in (decayed, nesterov):
-            if wanted:
-                copy = eager.new(parameter.elements, parameter.itemsize)
-                _release(eager, [held])
-                held = copy
-    _release(eager, [held])
+def _single_sgd(
+    eager: Eager, parameters: Sequence[Tensor], decayed: bool, nesterov: bool
+) -> None:
+    """One parameter at a time: the decayed gradient, and Nesterov's beside it."""
+    copies = int(decayed) + int(nesterov)
+    for size_bytes in _sizes(parameters):
+        eager.spike(copies * size_bytes)
 
 
 def _single_adam(eager: Eager, parameters: Sequence[Tensor], decayed: bool) -> None:
     """One parameter at a time; its denominator lives until the next one's is ready."""
-    gradient: Tensor | None = None
-    denominator: Tensor | None = None
-    for parameter in parameters:
-        if decayed:
-            _release(eager, [gradient])
-            gradient = eager.new(parameter.elements, parameter.itemsize)
-        root = eager.new(parameter.elements, parameter.itemsize)
-        number = eager.new(1, _SCALAR_BYTES)
-        quotient = eager.new(parameter.elements, parameter.itemsize)
-        _release(eager, [number, root, denominator])
-        denominator = quotient
-    _release(eager, [gradient, denominator])
+    held_bytes = 0
+    for size_bytes in _sizes(parameters):
+        gradient_bytes = size_bytes if decayed else 0
+        eager.spike(held_bytes + gradient_bytes + 2 * size_bytes + _SCALAR_BYTES)
+        held_bytes = size_bytes

@@ -651,7 +651,7 @@ class PixelUnshuffle(Primitive):
         factor = self.factor[axis]
         if sizes[0] % factor:
             below = sizes[0] // factor
-            raise Misfit("not_divisible", sizes, f"a multiple of {factor}", below or None)
+            raise Misfit("not_divisible", sizes, f"a multiple of {factor}", max(1, below))
         return sizes[0] // factor
 
     def out_channels(self, channels: Sequence[int]) -> int:
@@ -659,6 +659,14 @@ class PixelUnshuffle(Primitive):
 
     def call(self, dims: int) -> Call:
         return Call("layers.PixelUnshuffle", (("factor", self.factor),))
+
+
+def _check_padding(mode: PadMode, widest: int, sizes: Sequence[int], out: int) -> None:
+    """Raises Misfit where a map is too small to be padded with itself."""
+    if mode == "reflect" and widest >= sizes[0]:
+        raise Misfit("pad_too_large", sizes, f"more than its reflected {widest}", out)
+    if mode == "circular" and widest > sizes[0]:
+        raise Misfit("pad_too_large", sizes, f"at least its circular {widest}", out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -679,11 +687,7 @@ class Pad(Primitive):
     def size(self, axis: int, sizes: Sequence[int]) -> int:
         low, high = self.low[axis], self.high[axis]
         out = sizes[0] + low + high
-        widest = max(low, high)
-        if self.mode == "reflect" and widest >= sizes[0]:
-            raise Misfit("pad_too_large", sizes, f"more than its reflected {widest}", out)
-        if self.mode == "circular" and widest > sizes[0]:
-            raise Misfit("pad_too_large", sizes, f"at least its circular {widest}", out)
+        _check_padding(self.mode, max(low, high), sizes, out)
         return out
 
     def call(self, dims: int) -> Call:
@@ -709,17 +713,21 @@ class CropTo(Primitive):
 class PadTo(Primitive):
     """Pads the first map to the second wherever it is the smaller of the two.
 
-    ``side`` both puts the odd position at the end; replicate repeats the border.
+    ``side`` both puts the odd position at the end; the modes and their limits are those of
+    :class:`Pad`.
 
     >>> PadTo("end", "replicate").size(0, [44, 45])
     45
     """
 
     side: Literal["both", "end"]
-    mode: Literal["zeros", "replicate"]
+    mode: PadMode
 
     def size(self, axis: int, sizes: Sequence[int]) -> int:
-        return max(sizes)
+        missing = max(0, sizes[1] - sizes[0])
+        widest = missing - missing // 2 if self.side == "both" else missing
+        _check_padding(self.mode, widest, sizes, sizes[0] + missing)
+        return sizes[0] + missing
 
     def call(self, dims: int) -> Call:
         return Call("layers.PadTo", (("side", self.side), ("mode", self.mode)))

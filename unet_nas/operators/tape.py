@@ -44,7 +44,7 @@ class Mode:
         training: Training mode (batch statistics, dropout).
         autocast_bytes: Element width of convolutions under autocast, or None without it.
         device: Whose operators: ``"cpu"`` or ``"cuda"`` keep different masks and conversions.
-        casts: Converted weights, kept until the autocast region ends, by their storage.
+        casts: Converted weights, kept until the autocast region ends, by the identity of the weight.
     """
 
     batch: int
@@ -111,7 +111,10 @@ def buffer_elements(primitive: p.Primitive) -> tuple[int, ...]:
 
 
 def _lowered(eager: Eager, mode: Mode, tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Converts arguments as autocast does, the last first; weights once per autocast region."""
+    """Converts arguments as autocast does, the last first.
+
+    In training each weight is converted once per autocast region; in inference mode at each use.
+    """
     if mode.autocast_bytes is None:
         return [eager.view(tensor) for tensor in tensors]
     converted = [_converted(eager, mode, tensor) for tensor in reversed(tensors)]
@@ -122,9 +125,9 @@ def _converted(eager: Eager, mode: Mode, tensor: Tensor) -> Tensor:
     assert mode.autocast_bytes is not None
     if tensor.itemsize == mode.autocast_bytes:
         return eager.view(tensor)
-    if tensor.storage.kind != "parameters":
+    if tensor.storage.kind != "parameters" or not mode.training:
         return aten.cast(eager, tensor, mode.autocast_bytes)
-    key = id(tensor.storage)
+    key = id(tensor)
     if key not in mode.casts:
         mode.casts[key] = aten.cast(eager, tensor, mode.autocast_bytes)
     return eager.view(mode.casts[key])
@@ -148,13 +151,33 @@ def _release(eager: Eager, tensors: Sequence[Tensor]) -> None:
 def _convolution(eager: Eager, mode: Mode, site: Site, inputs: Sequence[Tensor]) -> Tensor:
     arguments = _lowered(eager, mode, (inputs[0], *(site.weights or site.buffers)))
     bias = arguments[2] if len(arguments) > 2 else None
-    out = aten.convolution(eager, arguments[0], arguments[1], bias, site.elements)
+    x, weight = arguments[:2]
+    reserved = _reserved_elements(mode, site, x)
+    out = aten.convolution(eager, x, weight, bias, site.elements, reserved=reserved)
     _release(eager, arguments)
     return out
 
 
+def _reserved_elements(mode: Mode, site: Site, x: Tensor) -> int:
+    """Returns the elements that a 3D transposed convolution without oneDNN starts from.
+
+    PyTorch's own kernel on a CPU makes its output like its input and then resizes it, which keeps
+    the larger storage. Source: ``ConvParams::use_mkldnn`` and ``slow_conv_transpose3d`` of
+    PyTorch 2.13, for one thread and a processor without half-precision instructions.
+    """
+    conv = site.primitive
+    if not isinstance(conv, p.ConvTranspose) or len(site.size) != 3 or conv.groups > 1:
+        return 0
+    if mode.device != "cpu":
+        return 0
+    plain = conv.stride == (1, 1, 1) and mode.batch < 16 and conv.kernel[1:] == (1, 1)
+    first = prod((mode.batch, conv.in_channels, *site.inputs[0][:2]))
+    small = min(conv.kernel[1:]) <= 3 and mode.batch == 1 and first <= 20480
+    return x.elements if x.itemsize < _FULL_BYTES or plain or small else 0
+
+
 def _batch_norm(eager: Eager, mode: Mode, site: Site, inputs: Sequence[Tensor]) -> Tensor:
-    return aten.batch_norm(eager, inputs[0], site.weights, site.channels, keep=mode.training)
+    return aten.batch_norm(eager, inputs[0], site.weights, site.buffers, training=mode.training)
 
 
 def _instance_norm(eager: Eager, mode: Mode, site: Site, inputs: Sequence[Tensor]) -> Tensor:
@@ -274,7 +297,9 @@ def _crop_to(eager: Eager, mode: Mode, site: Site, inputs: Sequence[Tensor]) -> 
         if size[axis] == wanted:
             continue
         size[axis] = wanted
-        sliced = aten.narrow(eager, out, samples * prod(size), dense=samples == 1 and axis == 0)
+        sliced = aten.narrow(
+            eager, out, samples * prod(size), contiguous=samples == 1 and axis == 0
+        )
         eager.drop(out)
         out = sliced
     return out

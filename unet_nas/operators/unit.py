@@ -4,22 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, Protocol, get_args
 
 from pydantic import Field
+from typing_extensions import TypeAliasType
 
 from unet_nas.errors import Path
 from unet_nas.operators import primitives as p
 from unet_nas.operators.builder import Builder
 from unet_nas.operators.fields import (
     Channels,
+    Extent,
     Flag,
     Options,
+    Padding,
     PadModeName,
     Positive,
     Rate,
     Shorthand,
+    Width,
+    width_of,
 )
+
+#: positions of dropout that have a meaning for stages only
+_OF_STAGES = ("between", "stage_end")
 
 #: gives the path of a field in the file; called only where there is a fault to report
 FieldPath = Callable[[str], Path]
@@ -66,16 +74,28 @@ class GroupNorm(Options):
 
     type: Literal["group"] = "group"
     groups: Channels = Field(8, description="number of groups; must divide the channels")
+    group_width: Channels | None = Field(
+        None, description="channels per group, in place of `groups`; must divide the channels"
+    )
+    fewer_channels: Literal["refuse", "one_group"] = Field(
+        "refuse", description="one_group: where there are fewer channels than groups"
+    )
     affine: Flag = Field(True, description="learn a scale and a shift per channel")
     eps: Eps = Field(1e-5, description="added to the variance")
 
     def lower(self, b: Builder, x: int, name: str, path: FieldPath) -> int:
-        channels = b.channels(x)
-        if channels % self.groups:
-            rule = f"must divide the {channels} channels normalised"
-            nearest = next(g for g in range(min(self.groups, channels), 0, -1) if channels % g == 0)
-            b.fault((*path("norm"), "groups"), rule, self.groups, f"use {nearest}")
-        return b.add(name, p.GroupNorm(self.groups, channels, self.eps, self.affine), x)
+        channels, width = b.channels(x), self.group_width
+        given = self.groups if width is None else width
+        if channels < given and self.fewer_channels == "one_group":
+            groups = 1
+        else:
+            groups = given if width is None else max(1, channels // width)
+            if channels % given:
+                field = "groups" if width is None else "group_width"
+                rule = f"must divide the {channels} channels normalised"
+                nearest = next(n for n in range(min(given, channels), 0, -1) if channels % n == 0)
+                b.fault((*path("norm"), field), rule, given, f"use {nearest}")
+        return b.add(name, p.GroupNorm(groups, channels, self.eps, self.affine), x)
 
 
 class LayerNorm(Options):
@@ -90,10 +110,16 @@ class LayerNorm(Options):
 
 
 AnyNorm = NoNorm | BatchNorm | InstanceNorm | GroupNorm | LayerNorm
-Norm = Annotated[AnyNorm, Field(discriminator="type"), Shorthand]
+Norm = TypeAliasType("Norm", Annotated[AnyNorm, Field(discriminator="type"), Shorthand])
 
 
 # --- activations ------------------------------------------------------------------------
+
+# These have no option, so one node's primitive serves all.
+_RELU = p.Activation("ReLU")
+_SILU = p.Activation("SiLU")
+_GELU = p.Activation("GELU")
+_MISH = p.Activation("Mish")
 
 
 class NoActivation(Options):
@@ -111,7 +137,7 @@ class ReLU(Options):
     type: Literal["relu"] = "relu"
 
     def lower(self, b: Builder, x: int, name: str) -> int:
-        return b.add(name, p.Activation("ReLU"), x)
+        return b.add(name, _RELU, x)
 
 
 class LeakyReLU(Options):
@@ -156,7 +182,7 @@ class SiLU(Options):
     type: Literal["silu"] = "silu"
 
     def lower(self, b: Builder, x: int, name: str) -> int:
-        return b.add(name, p.Activation("SiLU"), x)
+        return b.add(name, _SILU, x)
 
 
 class GELU(Options):
@@ -165,7 +191,7 @@ class GELU(Options):
     type: Literal["gelu"] = "gelu"
 
     def lower(self, b: Builder, x: int, name: str) -> int:
-        return b.add(name, p.Activation("GELU"), x)
+        return b.add(name, _GELU, x)
 
 
 class Mish(Options):
@@ -174,11 +200,13 @@ class Mish(Options):
     type: Literal["mish"] = "mish"
 
     def lower(self, b: Builder, x: int, name: str) -> int:
-        return b.add(name, p.Activation("Mish"), x)
+        return b.add(name, _MISH, x)
 
 
 AnyActivation = NoActivation | ReLU | LeakyReLU | ELU | PReLU | SiLU | GELU | Mish
-Activation = Annotated[AnyActivation, Field(discriminator="type"), Shorthand]
+Activation = TypeAliasType(
+    "Activation", Annotated[AnyActivation, Field(discriminator="type"), Shorthand]
+)
 
 
 class Inherit(Options):
@@ -187,8 +215,13 @@ class Inherit(Options):
     type: Literal["inherit"] = "inherit"
 
 
-NormOrInherit = Annotated[Inherit | AnyNorm, Field(discriminator="type"), Shorthand]
-ActivationOrInherit = Annotated[Inherit | AnyActivation, Field(discriminator="type"), Shorthand]
+NormOrInherit = TypeAliasType(
+    "NormOrInherit", Annotated[Inherit | AnyNorm, Field(discriminator="type"), Shorthand]
+)
+ActivationOrInherit = TypeAliasType(
+    "ActivationOrInherit",
+    Annotated[Inherit | AnyActivation, Field(discriminator="type"), Shorthand],
+)
 
 
 # --- dropout ----------------------------------------------------------------------------
@@ -200,15 +233,14 @@ class NoDropout(Options):
     type: Literal["none"] = "none"
 
 
-NO_DROPOUT = NoDropout()
-
-
 class _Dropout(Options):
     rate: Rate = Field(0.1, description="share that is dropped; 0 makes no dropout")
-    position: Literal["end", "after_conv", "after_norm", "before_conv", "stage_end"] = Field(
-        "end",
-        description="where in each convolution unit it stands; stage_end: once, after the "
-        "stage (Ronneberger et al. 2015)",
+    position: Literal["end", "after_conv", "after_norm", "before_conv", "between", "stage_end"] = (
+        Field(
+            "end",
+            description="where in each convolution unit it stands; between: after each unit but "
+            "the last of a stage or residual unit; stage_end: once, after the stage",
+        )
     )
 
 
@@ -225,8 +257,10 @@ class ChannelDropout(_Dropout):
 
 
 AnyDropout = NoDropout | ElementDropout | ChannelDropout
-Dropout = Annotated[AnyDropout, Field(discriminator="type"), Shorthand]
-DropoutOrInherit = Annotated[Inherit | AnyDropout, Field(discriminator="type"), Shorthand]
+Dropout = TypeAliasType("Dropout", Annotated[AnyDropout, Field(discriminator="type"), Shorthand])
+DropoutOrInherit = TypeAliasType(
+    "DropoutOrInherit", Annotated[Inherit | AnyDropout, Field(discriminator="type"), Shorthand]
+)
 
 Order = Literal[
     "conv-norm-act",
@@ -319,24 +353,95 @@ def lower_after(
     norm: Inherit | AnyNorm,
     activation: Inherit | AnyActivation,
     path: Path,
-    dropout: Inherit | AnyDropout = NO_DROPOUT,
 ) -> int:
-    """Adds an operator's own norm, activation and dropout after its convolution."""
-    if isinstance(dropout, Inherit):
-        dropout = style.dropout
-    elif dropout.type != "none" and dropout.position in ("before_conv", "stage_end"):
-        rule = "must be after_conv, after_norm or end in an operator between two stages"
-        b.fault((*path, "dropout", "position"), rule, dropout.position, "use end")
-    drop = dropout.type != "none"
-    x = lower_dropout(b, x, dropout, "after_conv") if drop else x
+    """Adds an operator's own norm and activation after its convolution."""
     if isinstance(norm, Inherit):
         x = style.norm.lower(b, x, "norm", style.path)
     else:
         x = norm.lower(b, x, "norm", lambda field: (*path, field))
-    x = lower_dropout(b, x, dropout, "after_norm") if drop else x
     own = style.activation if isinstance(activation, Inherit) else activation
-    x = own.lower(b, x, "act")
-    return lower_dropout(b, x, dropout, "end") if drop else x
+    return own.lower(b, x, "act")
+
+
+class Own(Protocol):
+    """An operator between two stages with a convolution unit of its own."""
+
+    @property
+    def norm(self) -> Inherit | AnyNorm: ...
+    @property
+    def activation(self) -> Inherit | AnyActivation: ...
+    @property
+    def dropout(self) -> Inherit | AnyDropout: ...
+    @property
+    def order(self) -> Order: ...
+    @property
+    def bias(self) -> bool: ...
+
+
+def lower_own(
+    b: Builder, x: int, style: Style, own: Own, conv: Callable[[int], int], path: Path
+) -> int:
+    """Adds an operator's convolution with its own norm, activation and dropout.
+
+    Args:
+        b: the builder.
+        x: the node read.
+        style: of the stage, for what is inherited.
+        own: the operator.
+        conv: adds the convolution itself and returns its node.
+        path: of the operator in the file.
+    """
+    norm, activation, dropout = own.norm, own.activation, own.dropout
+    if norm.type == "none" and activation.type == "none" and dropout.type == "none":
+        return conv(x)
+    if not isinstance(dropout, Inherit | NoDropout) and dropout.position in _OF_STAGES:
+        rule = "must not be between or stage_end in an operator, which has one convolution"
+        b.fault((*path, "dropout", "position"), rule, dropout.position, "use end")
+    inherits = isinstance(norm, Inherit)
+    unit = Style(
+        norm=style.norm if isinstance(norm, Inherit) else norm,
+        activation=style.activation if isinstance(activation, Inherit) else activation,
+        dropout=style.dropout if isinstance(dropout, Inherit) else dropout,
+        bias=own.bias,
+        padding_mode=style.padding_mode,
+        path=style.path if inherits else lambda field: (*path, field),
+        words=tuple(own.order.split("-")),
+    )
+    return lower_unit(b, x, unit, conv)
+
+
+class ConvUnit(Options):
+    """One convolution with norm and activation."""
+
+    features: Width | None = Field(
+        None, description="channels, or a ratio of those there; null: as many"
+    )
+    kernel_size: Extent = Field(3, description="size of the kernel")
+    padding: Padding = Field("same", description="padding of the convolution")
+    bias: Flag = Field(True, description="the convolution has a bias")
+    norm: NormOrInherit = Field(Inherit.model_construct(), description="norm of the convolution")
+    activation: ActivationOrInherit = Field(Inherit.model_construct(), description="its activation")
+    dropout: DropoutOrInherit = Field(NoDropout.model_construct(), description="its dropout")
+    order: Order = Field("conv-norm-act", description="order of the convolution and these")
+
+    def lower(self, b: Builder, x: int, style: Style, features: int, path: Path) -> int:
+        """Adds the unit on ``x``; ``features`` is the number of channels that is the default."""
+        padding = self.padding
+
+        def conv(y: int) -> int:
+            return b.conv(
+                "conv",
+                y,
+                width_of(self.features, features, features),
+                kernel=b.axes(self.kernel_size, (*path, "kernel_size")),
+                padding=padding
+                if isinstance(padding, str)
+                else b.axes(padding, (*path, "padding")),
+                mode=style.padding_mode,
+                bias=self.bias,
+            )
+
+        return lower_own(b, x, style, self, conv, path)
 
 
 def members(union: object) -> tuple[type[Options], ...]:

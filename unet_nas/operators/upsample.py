@@ -10,6 +10,7 @@ from math import prod
 from typing import Annotated, Literal
 
 from pydantic import Field
+from typing_extensions import TypeAliasType
 
 from unet_nas.errors import Path
 from unet_nas.operators import primitives as p
@@ -34,8 +35,9 @@ from unet_nas.operators.unit import (
     NoDropout,
     NoNorm,
     NormOrInherit,
+    Order,
     Style,
-    lower_after,
+    lower_own,
 )
 
 
@@ -63,11 +65,12 @@ class _ConvUp(_Up):
         None, description="channels, or a ratio of the incoming ones; null: the decoder stage's"
     )
     bias: Flag = Field(True, description="the convolution has a bias")
-    norm: NormOrInherit = Field(NoNorm.model_construct(), description="norm after the convolution")
+    norm: NormOrInherit = Field(NoNorm.model_construct(), description="norm of the convolution")
     activation: ActivationOrInherit = Field(
-        NoActivation.model_construct(), description="activation after it"
+        NoActivation.model_construct(), description="its activation"
     )
-    dropout: DropoutOrInherit = Field(NoDropout.model_construct(), description="dropout after it")
+    dropout: DropoutOrInherit = Field(NoDropout.model_construct(), description="its dropout")
+    order: Order = Field("conv-norm-act", description="order of the convolution and these")
 
     def _features(self, b: Builder, x: int, default: int) -> int:
         return width_of(self.features, b.channels(x), default)
@@ -100,8 +103,7 @@ class TransposedConv(_ConvUp):
             b.fault((*path, "groups"), rule, self.groups, "use 1")
         padding = b.axes(self.padding, (*path, "padding"))
         up = p.ConvTranspose(channels, out, kernel, stride, padding, extra, self.groups, self.bias)
-        x = b.add("conv", up, x)
-        return lower_after(b, x, style, self.norm, self.activation, path, self.dropout)
+        return lower_own(b, x, style, self, lambda y: b.add("conv", up, y), path)
 
 
 class Interpolation(_ConvUp):
@@ -134,20 +136,24 @@ class Interpolation(_ConvUp):
         return x if self.conv_first else self._conv(b, x, style, features, path)
 
     def _conv(self, b: Builder, x: int, style: Style, features: int, path: Path) -> int:
-        if self.kernel_size is not None:
-            padding = self.padding
-            x = b.conv(
+        kernel_size, padding = self.kernel_size, self.padding
+
+        def conv(y: int) -> int:
+            if kernel_size is None:
+                return y
+            return b.conv(
                 "conv",
-                x,
-                self._features(b, x, features),
-                kernel=b.axes(self.kernel_size, (*path, "kernel_size")),
+                y,
+                self._features(b, y, features),
+                kernel=b.axes(kernel_size, (*path, "kernel_size")),
                 padding=padding
                 if isinstance(padding, str)
                 else b.axes(padding, (*path, "padding")),
                 mode=style.padding_mode,
                 bias=self.bias,
             )
-        return lower_after(b, x, style, self.norm, self.activation, path, self.dropout)
+
+        return lower_own(b, x, style, self, conv, path)
 
 
 class PixelShuffle(_ConvUp):
@@ -172,23 +178,30 @@ class PixelShuffle(_ConvUp):
     ) -> int:
         if self.factor is not None:
             factor = b.axes(self.factor, (*path, "factor"))
-        padding = self.padding
-        x = b.conv(
-            "conv",
-            x,
-            self._features(b, x, features) * prod(factor),
-            kernel=b.axes(self.kernel_size, (*path, "kernel_size")),
-            padding=padding if isinstance(padding, str) else b.axes(padding, (*path, "padding")),
-            mode=style.padding_mode,
-            bias=self.bias,
-            init=f"icnr:{prod(factor)}" if self.icnr else None,
-        )
-        x = b.add("shuffle", p.PixelShuffle(factor), x)
-        if self.average is not None:
+        kernel = b.axes(self.kernel_size, (*path, "kernel_size"))
+        padding, copies = self.padding, prod(factor)
+
+        def conv(y: int) -> int:
+            y = b.conv(
+                "conv",
+                y,
+                self._features(b, y, features) * copies,
+                kernel=kernel,
+                padding=padding
+                if isinstance(padding, str)
+                else b.axes(padding, (*path, "padding")),
+                mode=style.padding_mode,
+                bias=self.bias,
+                init=f"icnr:{copies}" if self.icnr else None,
+            )
+            y = b.add("shuffle", p.PixelShuffle(factor), y)
+            if self.average is None:
+                return y
             before = tuple(f - 1 for f in factor)
-            x = b.add("average_pad", p.Pad(before, b.zeros, self.average), x)
-            x = b.add("average", p.AvgPool(factor, b.ones, b.zeros, False, True), x)
-        return lower_after(b, x, style, self.norm, self.activation, path, self.dropout)
+            y = b.add("average_pad", p.Pad(before, b.zeros, self.average), y)
+            return b.add("average", p.AvgPool(factor, b.ones, b.zeros, False, True), y)
+
+        return lower_own(b, x, style, self, conv, path)
 
 
 class NoUpsampling(_Up):
@@ -203,4 +216,4 @@ class NoUpsampling(_Up):
 
 
 AnyUpsample = TransposedConv | Interpolation | PixelShuffle | NoUpsampling
-Upsample = Annotated[AnyUpsample, Field(discriminator="type"), Shorthand]
+Upsample = TypeAliasType("Upsample", Annotated[AnyUpsample, Field(discriminator="type"), Shorthand])

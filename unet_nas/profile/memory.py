@@ -178,10 +178,23 @@ def _collect(
             extra = event.extra_fields
             found.append((event.start_time_ns, extra.alloc_size, extra.ptr, leaf, path))
             continue
-        if not leaf and is_leaf_operator(event.name):
+        if not leaf and is_leaf_operator(event.name) and not _is_autocast(event):
             leaf = event.id
         inner = (*path, event.name)
         stack.extend((child, inner, leaf) for child in reversed(event.children))
+
+
+def _is_autocast(event: Any) -> bool:
+    """Whether an event is autocast's wrapper: it converts the arguments, then calls itself."""
+    nested = any(child.name == event.name for child in event.children)
+    return nested and _has_kernel(event.name, "AutocastCPU")
+
+
+def _has_kernel(overload: str, key: str) -> bool:
+    try:
+        return torch._C._dispatch_has_kernel_for_dispatch_key(overload, key)
+    except RuntimeError:  # TorchScript-only overloads are unknown to the dispatcher
+        return False
 
 
 def _workspaces(found: list[tuple[int, int, int, int, tuple[str, ...]]]) -> set[int]:
@@ -210,11 +223,7 @@ def is_leaf_operator(name: str) -> bool:
 
 
 def _is_composite(overload: str) -> bool:
-    has = torch._C._dispatch_has_kernel_for_dispatch_key
-    try:
-        return has(overload, "CompositeImplicitAutograd") and not has(overload, "CPU")
-    except RuntimeError:  # TorchScript-only overloads are unknown to the dispatcher
-        return False
+    return _has_kernel(overload, "CompositeImplicitAutograd") and not _has_kernel(overload, "CPU")
 
 
 def _peaks(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -209,7 +208,9 @@ def _lines(found: Sequence[PlacedFault], name: str) -> str:
 def _one_line(placed: PlacedFault, name: str) -> str:
     fault = placed.fault
     if placed.source:
-        where = f"--set {printable(shlex.quote(placed.source))}"
+        from shlex import quote  # noqa: PLC0415 - only here, and rarely
+
+        where = f"--set {printable(quote(placed.source))}"
     else:
         column = f":{placed.column}" if placed.column else ""
         where = f"{printable(name)}:{placed.line}{column}"

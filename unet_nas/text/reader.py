@@ -37,10 +37,10 @@ MAX_DEPTH = 64
 MAX_VALUES = 50_000
 
 # All that YAML does not print, and lone surrogates; a byte order mark is cut off before.
-_FORBIDDEN = re.compile(
-    "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
-)
-_LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
+# Patterns as text: compiling the first takes longer than reading a file, and ASCII is common.
+_FORBIDDEN = "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
+_FORBIDDEN_IN_ASCII = "[^\t\n\r\x20-\x7e]"
+_LINE_BREAK = "\r\n|[\n\r\x85\u2028\u2029]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,10 +168,10 @@ def _too_large(name: str) -> InputError:
 
 
 def _refuse_control_characters(text: str, name: str) -> None:
-    match = _FORBIDDEN.search(text)
+    match = re.search(_FORBIDDEN_IN_ASCII if text.isascii() else _FORBIDDEN, text)
     if match is None:
         return
-    breaks = list(_LINE_BREAK.finditer(text, 0, match.start()))
+    breaks = list(re.finditer(_LINE_BREAK, text[: match.start()]))
     column = match.start() - (breaks[-1].end() if breaks else 0) + 1
     rule = f"must be text without control characters, got U+{ord(match.group()):04X}"
     fault = Fault((), rule, fix="delete the character")

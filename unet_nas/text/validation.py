@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -24,9 +24,11 @@ from unet_nas.text.document import (
     place,
     shown,
 )
-from unet_nas.text.sentences import Trouble, did_you_mean, troubles_of
 
-__all__ = ["validate"]
+if TYPE_CHECKING:
+    from unet_nas.text.sentences import Trouble
+
+__all__ = ["unknown_sections", "validate"]
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -56,7 +58,7 @@ def validate(
         DocumentError: All faults of the section, unknown sections, and those kept in the document.
     """
     found = list(document.faults)
-    unknown, meant = _unknown_sections(document, model, at, sections)
+    unknown, meant = unknown_sections(document, model, at, sections)
     found += [place(fault, document) for fault in unknown]
     hidden = [placed.fault.path for placed in document.faults if placed.hides_value]
     try:
@@ -80,6 +82,9 @@ def validate(
 
 def _all_faults(tree: Any, model: type[BaseModel], hidden: Iterable[Path]) -> list[Fault]:
     """Validate and cut, again and again. Changes the tree."""
+    # Sentences are loaded where there is something to say: most files are right.
+    from unet_nas.text.sentences import troubles_of  # noqa: PLC0415
+
     found: dict[tuple[Path, str], Fault] = {}
     cuts: list[Path] = []
     for path in hidden:
@@ -149,15 +154,18 @@ def _below(at: Path, fault: Fault) -> Fault:
     return Fault((*at, *fault.path), fault.rule, fault.got, fault.fix, fault.reads)
 
 
-def _unknown_sections(
-    document: Document, model: type[BaseModel], at: Path, sections: Sequence[str]
+def unknown_sections(
+    document: Document, model: type[BaseModel], at: Path, sections: Sequence[str] = SECTIONS
 ) -> tuple[list[Fault], bool]:
     """Return a fault for every unknown section, and whether one was meant to be that at ``at``."""
     faults: list[Fault] = []
     meant = False
-    if not at:
+    unknown = [key for key in document.tree if key not in sections] if at else []
+    if not unknown:
         return faults, meant
-    for key in [key for key in document.tree if key not in sections][:_MAX_FAULTS]:
+    from unet_nas.text.sentences import did_you_mean  # noqa: PLC0415
+
+    for key in unknown[:_MAX_FAULTS]:
         fix = did_you_mean(key, sections)
         if fix is not None:
             meant = meant or f"{at[0]!r}" in fix

@@ -9,11 +9,13 @@ override them for their part (with lists of depth, 1 and depth entries).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from math import floor
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Strict, Tag, model_validator
+from pydantic import Discriminator, Field, Strict, Tag, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
+from typing_extensions import TypeAliasType
 
 from unet_nas.errors import Fault, Path
 from unet_nas.operators.block import Block, Plain, SqueezeExcitation
@@ -46,6 +48,9 @@ from unet_nas.operators.unit import (
 )
 from unet_nas.operators.upsample import TransposedConv, Upsample
 
+if TYPE_CHECKING:
+    from unet_nas.operators.builder import Graph
+
 Part = Literal["encoder", "bottleneck", "decoder"]
 PARTS: tuple[Part, ...] = ("encoder", "bottleneck", "decoder")
 
@@ -57,12 +62,30 @@ def _conv_features_kind(value: Any) -> str:
 
 
 #: widths of a stage's convolutions but the last: one number or ratio for all, or a list
-ConvFeatures = Annotated[
-    Annotated[Channels, Tag("channels")]
-    | Annotated[Positive, Tag("ratio")]
-    | Annotated[tuple[Channels, ...], Tag("list")],
-    Discriminator(_conv_features_kind),
+ConvFeatures = TypeAliasType(
+    "ConvFeatures",
+    Annotated[
+        Annotated[Channels, Tag("channels")]
+        | Annotated[Positive, Tag("ratio")]
+        | Annotated[tuple[Channels, ...], Tag("list")],
+        Discriminator(_conv_features_kind),
+    ],
+)
+
+
+def _fuse_kind(value: Any) -> str:
+    return "word" if isinstance(value, str) else "convs"
+
+
+#: where in a decoder stage the skip joins
+Fuse = Annotated[
+    Annotated[Literal["before_block", "after_block"], Tag("word")]
+    | Annotated[CountOrZero, Tag("convs")],
+    Discriminator(_fuse_kind),
 ]
+
+#: the kernel of each convolution of a stage in turn
+ConvKernels = Annotated[tuple[Extent, ...], Tag("list")]
 
 
 class StageOptions(Options):
@@ -80,6 +103,11 @@ class StageOptions(Options):
         "the stage's features, or a list; null: the stage's features",
     )
     kernel_size: PerStage[Extent] = Field(3, description="size of the kernels, as 3 or 1x3x3")
+    conv_kernels: PerStage[ConvKernels | None] = Field(
+        None,
+        description="kernel of each of a stage's convolutions in turn, as [1x3x3, 3]; null: "
+        "kernel_size",
+    )
     dilation: PerStage[Extent] = Field(1, description="spacing of kernel elements")
     groups: PerStage[Channels] = Field(1, description="groups of channels in convolutions")
     padding: PerStage[Padding] = Field(
@@ -106,6 +134,18 @@ class StageOptions(Options):
 
 
 STAGE_FIELDS = tuple(StageOptions.model_fields)
+#: fields of a network with one value per down-sampling
+OPERATOR_FIELDS = ("down", "up", "fusion", "align", "skip_after", "fuse")
+
+
+@dataclass(slots=True)
+class Lowered:
+    """Given as the context of a validation, takes the graph that it made.
+
+    Validation lowers an architecture to find faults; who judges thousands need not do so again.
+    """
+
+    graph: Graph | None = None
 
 
 class DecoderOptions(StageOptions):
@@ -159,8 +199,15 @@ class Architecture(StageOptions):
     align: PerStage[Alignment] = Field(
         StrictAlignment.model_construct(), description="what happens where the skip's size differs"
     )
-    fuse: Literal["before_block", "after_block"] = Field(
-        "before_block", description="the skip joins before or after the decoder stage's block"
+    skip_after: PerStage[CountOrZero | None] = Field(
+        None,
+        description="the skip leaves encoder stage i after this many of its convolutions; "
+        "null: after all (Wave-U-Net keeps one for after it)",
+    )
+    fuse: PerStage[Fuse] = Field(
+        "before_block",
+        description="the skip joins before or after the decoder stage's block, or after this "
+        "many of its convolutions",
     )
     head: Head = Field(
         ConvHead.model_construct(), description="from the last decoder stage to the classes"
@@ -170,12 +217,14 @@ class Architecture(StageOptions):
     )
 
     @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _check(self, info: ValidationInfo) -> Self:
         faults = list(_shape_faults(self))
         if not faults:
             from unet_nas.unet.graph import lower_with_faults  # noqa: PLC0415 - graph imports this module
 
-            faults = lower_with_faults(self)[1]
+            graph, faults = lower_with_faults(self)
+            if isinstance(info.context, Lowered):
+                info.context.graph = graph
         if faults:
             summary = "; ".join(_sentence(fault) for fault in faults)
             raise PydanticCustomError("faults", "{summary}", {"summary": summary, "faults": faults})
@@ -225,7 +274,7 @@ def stage_options(architecture: Architecture, part: Part, stage: int) -> dict[st
 def varies(architecture: Architecture, part: Part) -> bool:
     """Tells whether any stage option of a part is a list, so that its stages can differ."""
     sections = (architecture, getattr(architecture, part))
-    return any(type(s.__dict__[field]) is Stages for s in sections for field in STAGE_FIELDS)
+    return any(Stages in map(type, section.__dict__.values()) for section in sections)
 
 
 def option_path(architecture: Architecture, part: Part, stage: int, field: str) -> Path:
@@ -240,7 +289,7 @@ def option_path(architecture: Architecture, part: Part, stage: int, field: str) 
 
 
 def per_stage(architecture: Architecture, field: str, stage: int) -> tuple[Any, Path]:
-    """Returns an operator field (down, up, fusion, align) at a stage, and its path."""
+    """Returns a field of :data:`OPERATOR_FIELDS` at a stage, and its path."""
     value = getattr(architecture, field)
     return (value[stage], (field, stage)) if type(value) is Stages else (value, (field,))
 
@@ -251,7 +300,7 @@ def per_stage(architecture: Architecture, field: str, stage: int) -> tuple[Any, 
 def _shape_faults(a: Architecture) -> Iterator[Fault]:
     yield from _width_faults(a)
     yield from _length_faults(a, (), a.depth + 1, STAGE_FIELDS, "depth + 1")
-    yield from _length_faults(a, (), a.depth, ("down", "up", "fusion", "align"), "depth")
+    yield from _length_faults(a, (), a.depth, OPERATOR_FIELDS, "depth")
     parts = (("encoder", a.depth, "depth"), ("bottleneck", 1, "one"), ("decoder", a.depth, "depth"))
     for part, count, rule in parts:
         section = getattr(a, part)

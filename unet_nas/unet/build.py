@@ -62,12 +62,13 @@ class UNet(nn.Module):
         self.dims = graph.dims
         self.in_channels = graph.nodes[0].channels
         self.outputs = graph.outputs
-        overwriting = inplace_nodes(graph) if inplace else frozenset()
+        recomputed = checkpoint_units(graph, checkpoint)
+        overwriting = inplace_nodes(graph, recomputed) if inplace else frozenset()
         for index, node in enumerate(graph.nodes[1:], start=1):
             module = make_module(node.primitive, graph.dims, inplace=index in overwriting)
             _put(self, node.name.split("."), module)
             _initialise(module, node.init)
-        self.segments = _segments(graph, checkpoint_units(graph, checkpoint))
+        self.segments = _segments(graph, recomputed)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """Returns the logits.

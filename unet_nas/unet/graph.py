@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from unet_nas.errors import Fault, Path
-from unet_nas.operators.block import AnyBlock, Stage
+from unet_nas.operators.block import AnyBlock, Residual, Stage
 from unet_nas.operators.builder import Builder, Graph, Node
 from unet_nas.operators.fusion import Joint
 from unet_nas.operators.head import ConvHead
@@ -64,6 +65,26 @@ def _one_per_field(faults: list[Fault]) -> list[Fault]:
     return kept
 
 
+@dataclass(frozen=True, slots=True)
+class Meeting:
+    """Where a stage's skip leaves or joins.
+
+    Args:
+        happen: takes the map there, and returns the map with which the stage goes on.
+        after: the number of the stage's convolutions before it; None: all.
+        path: of the field that says so.
+    """
+
+    happen: Callable[[int], int]
+    after: int | None = None
+    path: Path = ()
+
+
+def _leave(skips: list[int], x: int) -> int:
+    skips.append(x)
+    return x
+
+
 class _Lowering:
     """One walk along the U: encoder, bottleneck, decoder, heads."""
 
@@ -93,20 +114,19 @@ class _Lowering:
 
     def _encode(self, x: int) -> tuple[int, list[int], list[Axes]]:
         a, b, depth = self.a, self.b, self.a.depth
-        skips, factors = [], []
+        skips: list[int] = []
+        factors: list[Axes] = []
         stride: Axes = b.ones
         for i in range(depth):
-            with b.scope(f"encoder.stages.{i}"):
-                x = self._stage(x, "encoder", i, self.features[i], stride)
-            skips.append(x)
+            at, where = per_stage(a, "skip_after", i)
+            x = self._stage("encoder", i, x, stride, Meeting(partial(_leave, skips), at, where))
             down, path = per_stage(a, "down", i)
             with b.scope(f"encoder.downs.{i}"):
                 style = self._style(*self._below(i))
                 x = down.lower(b, x, style, path)
             factors.append(down.strides(b, path))
             stride = down.block_stride(b, path)
-        with b.scope("bottleneck"):
-            x = self._stage(x, "bottleneck", depth, self.features[depth], stride)
+        x = self._stage("bottleneck", depth, x, stride, Meeting(lambda y: y))
         return x, skips, factors
 
     def _below(self, stage: int) -> tuple[Part, int]:
@@ -123,23 +143,21 @@ class _Lowering:
             up, path = per_stage(a, "up", i)
             with b.scope(f"decoder.ups.{i}"):
                 x = up.lower(b, x, style, factors[i], features, path)
-            if a.fuse == "before_block":
-                x = self._fuse(i, skips[i], x, below, factors[i], style)
-            with b.scope(f"decoder.stages.{i}"):
-                x = self._stage(x, "decoder", i, features, b.ones)
-            if a.fuse == "after_block":
-                x = self._fuse(i, skips[i], x, below, factors[i], style)
+            fuse, where = per_stage(a, "fuse", i)
+            at = {"before_block": 0, "after_block": None}.get(fuse, fuse)
+            join = partial(self._fuse, i, skips[i], below, factors[i])
+            x = self._stage("decoder", i, x, b.ones, Meeting(join, at, where))
             maps.insert(0, x)
             if 1 <= i <= a.deep_supervision:
                 with b.scope(f"deep_heads.{i}"):
                     deep.insert(0, deep_head.lower(b, x, style, a.classes, ("head",)))
         return maps, deep
 
-    def _fuse(self, i: int, skip: int, x: int, below: int, factor: Axes, style: Style) -> int:
+    def _fuse(self, i: int, skip: int, below: int, factor: Axes, x: int) -> int:
         fusion, path = per_stage(self.a, "fusion", i)
         align, _ = per_stage(self.a, "align", i)
         with self.b.scope(f"decoder.fusions.{i}"):
-            joint = Joint(skip, x, below, factor, align, style, path)
+            joint = Joint(skip, x, below, factor, align, self._style("decoder", i), path)
             return fusion.lower(self.b, joint)  # type: ignore[no-any-return]
 
     def _options(self, part: Part, stage: int) -> dict[str, Any]:
@@ -167,31 +185,93 @@ class _Lowering:
             words=tuple(get["order"].split("-")),
         )
 
-    def _stage(self, x: int, part: Part, i: int, features: int, stride: Axes) -> int:
+    def _stage(self, part: Part, i: int, x: int, stride: Axes, meeting: Meeting) -> int:
+        """Adds a stage, and what happens on the way where its skip leaves or joins."""
+        b, drop = self.b, self._style(part, i).dropout
+        name = part if part == "bottleneck" else f"{part}.stages.{i}"
+        stage, block = self._new_stage(part, i, stride)
+        if stage is None:
+            if meeting.after and not self._options(part, i)["convs"]:
+                b.fault(meeting.path, "must be 0 at a stage without convolutions", meeting.after)
+            return meeting.happen(x)
+        at = self._parting(stage, block, part, stride, meeting)
+        if at == len(stage.widths):
+            with b.scope(name):
+                x = block.lower(b, x, stage, stride)
+                x = lower_dropout(b, x, drop, "stage_end")
+            return meeting.happen(x)
+        if at > 0:
+            first, stage = stage.parts(at)
+            with b.scope(name):
+                x = block.lower(b, x, first, stride)
+            stride = b.ones
+        x = meeting.happen(x)
+        with b.scope(name):
+            x = block.lower(b, x, stage, stride)
+            return lower_dropout(b, x, drop, "stage_end")
+
+    def _parting(
+        self, stage: Stage, block: AnyBlock, part: Part, stride: Axes, meeting: Meeting
+    ) -> int:
+        """Returns after how many convolutions the skip leaves or joins, as far as it can."""
+        at, count = meeting.after, len(stage.widths)
+        unit = block.unit if isinstance(block, Residual) else 1
+        if at is None:
+            return count
+        if at > count:
+            rule = f"must be at most the {count} convolutions of the stage"
+            fix = count
+        elif at % unit:
+            rule = f"must be a multiple of the {unit} convolutions of a residual unit"
+            fix = at - at % unit
+        elif at == 0 and part == "encoder" and stride != self.b.ones:
+            rule = "must be at least 1 where the stage's first convolution carries the stride"
+            fix = unit
+        else:
+            return at
+        self.b.fault(meeting.path, rule, at, f"use {fix}")
+        return count
+
+    def _new_stage(self, part: Part, i: int, stride: Axes) -> tuple[Stage | None, AnyBlock]:
+        """Returns a stage with its options resolved (None: no convolutions), and its block."""
         b, style, get = self.b, self._style(part, i), self._options(part, i)
+        block: AnyBlock = get["block"]
+        features = self.decoder_features[i] if part == "decoder" else self.features[i]
         widths = conv_widths(get["convs"], get["conv_features"], features)
         if widths is None:
             rule = f"must have one entry for each of {get['convs']} convolutions but the last"
             b.fault(style.path("conv_features"), rule, len(get["conv_features"]))
-            return x
+            return None, block
         if not widths:
             if any(s != 1 for s in stride):
                 rule = "must be at least 1 where the stage's first convolution carries the stride"
                 b.fault(style.path("convs"), rule, 0, "use 1, or another down-sampling")
-            return x
+            return None, block
+        kernels = self._kernels(get, style)
+        if len(kernels) != len(widths):
+            rule = f"must have one entry for each of {len(widths)} convolutions"
+            b.fault(style.path("conv_kernels"), rule, len(kernels))
+            return None, block
         stage = Stage(
             style=style,
             widths=widths,
-            kernel=self._axes(get["kernel_size"], style, "kernel_size"),
+            kernels=kernels,
             padding=self._axes(get["padding"], style, "padding"),
             dilation=self._axes(get["dilation"], style, "dilation"),
             groups=get["groups"],
             lead=get["first_preactivation"],
             squeeze=get["squeeze_excitation"],
         )
-        block: AnyBlock = get["block"]
-        x = block.lower(b, x, stage, stride)
-        return lower_dropout(b, x, style.dropout, "stage_end")
+        return stage, block
+
+    def _kernels(self, get: dict[str, Any], style: Style) -> tuple[Axes, ...]:
+        """Returns the kernel of each convolution of a stage."""
+        given: tuple[Any, ...] | None = get["conv_kernels"]
+        if given is None:
+            kernel: Axes = self._axes(get["kernel_size"], style, "kernel_size")
+            return (kernel,) * int(get["convs"])
+        path = style.path("conv_kernels")
+        return tuple([self.b.axes(kernel, (*path, n)) for n, kernel in enumerate(given)])
 
     def _axes(self, value: Any, style: Style, field: str) -> Any:
         """Returns one number per axis, or a word such as ``same`` as it is."""

@@ -25,6 +25,13 @@ def _require_equal(operation: str, maps: tuple[Tensor, ...]) -> None:
             raise ValueError(f"{operation} needs maps of equal spatial size, got {met}")
 
 
+def _smaller(a: int, b: int) -> int:
+    """Returns the smaller size without a branch; ``torch.jit`` traces sizes as tensors."""
+    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+        return min(a, b)
+    return torch.sym_min(a, b)  # type: ignore[no-any-return, no-untyped-call]
+
+
 class Concat(nn.Module):
     """Concatenates maps ``(batch, channels_i, *spatial)`` along the channels."""
 
@@ -81,17 +88,21 @@ class CropTo(nn.Module):
         if not torch.compiler.is_compiling() and x.shape[2:] == reference.shape[2:]:
             return x
         for axis in range(2, x.dim()):
-            size = torch.sym_min(x.shape[axis], reference.shape[axis])  # type: ignore[no-untyped-call]
+            size = _smaller(x.shape[axis], reference.shape[axis])
             # a slice of everything is free here, but costs a full-size copy in backward
-            if torch.compiler.is_compiling() or size != x.shape[axis]:
-                x = x.narrow(axis, (x.shape[axis] - size) // 2, size)
+            start = (x.shape[axis] - size) // 2
+            if torch.compiler.is_exporting():
+                # a copy: of a view it would be asked whether this size leaves it contiguous
+                x = x.index_select(axis, torch.arange(start, start + size, device=x.device))
+            elif torch.compiler.is_compiling() or size != x.shape[axis]:
+                x = x.narrow(axis, start, size)
         return x
 
 
 class PadTo(nn.Module):
     """Pads a map to another's size on each axis where it is the smaller.
 
-    ``side`` both puts the odd position at the end; ``mode`` is zeros or replicate.
+    ``side`` both puts the odd position at the end.
     """
 
     def __init__(self, side: str, mode: str) -> None:
@@ -101,7 +112,7 @@ class PadTo(nn.Module):
     def forward(self, x: Tensor, reference: Tensor) -> Tensor:
         amounts = []
         for axis in reversed(range(2, x.dim())):
-            missing = torch.sym_max(reference.shape[axis] - x.shape[axis], 0)  # type: ignore[no-untyped-call]
+            missing = reference.shape[axis] - _smaller(x.shape[axis], reference.shape[axis])
             low = missing // 2 if self.side == "both" else 0
             amounts += [low, missing - low]
         if not torch.compiler.is_compiling() and not any(amounts):

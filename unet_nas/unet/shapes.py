@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import count
-from math import lcm
+from math import gcd, lcm
 
 from unet_nas.errors import SizeError
 from unet_nas.operators import primitives as p
@@ -17,7 +17,7 @@ from unet_nas.operators.builder import Graph
 
 Size = tuple[int, ...]
 
-#: above this many residues no rule is looked for: nobody could read it
+#: with more residues than this no rule is looked for: nobody could read it
 MAX_PERIOD = 4096
 
 
@@ -116,6 +116,29 @@ class ValidSizes:
     def __contains__(self, size: int) -> bool:
         return size >= self.minimum and size % self.step in self.residues
 
+    @classmethod
+    def normal(cls, threshold: int, step: int, residues: Sequence[int]) -> ValidSizes:
+        """Returns the rule in its shortest form, from the smallest valid size on."""
+        kept = set(residues)
+        shortest = next(
+            d
+            for d in range(1, step + 1)
+            if step % d == 0 and len({r % d for r in kept}) * (step // d) == len(kept)
+        )
+        kept = {r % shortest for r in kept}
+        minimum = next(n for n in range(threshold, threshold + shortest) if n % shortest in kept)
+        return cls(minimum, shortest, tuple(sorted(kept)))
+
+    def above(self, size: int) -> int | None:
+        """Returns the next larger valid size."""
+        start = max(size + 1, self.minimum)
+        return next((n for n in range(start, start + self.step) if n in self), None)
+
+    def below(self, size: int) -> int | None:
+        """Returns the next smaller valid size."""
+        stop = max(self.minimum - 1, size - 1 - self.step)
+        return next((n for n in range(size - 1, stop, -1) if n in self), None)
+
     def describe(self) -> str:
         """Returns the rule in words.
 
@@ -133,34 +156,108 @@ class ValidSizes:
         return f"{', '.join(map(str, first))}, … ({rule}, at least {self.minimum})"
 
 
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    """A size that differs from those before it, and how it depends on the input's size n.
+
+    From some n on, ``size(n + period) = size(n) + scale * period``. ``regular`` is False where
+    that need not hold (the smaller of two maps that grow at different rates).
+    """
+
+    primitive: p.Primitive
+    inputs: tuple[int, ...]
+    scale: Fraction
+    period: int
+    regular: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Equal:
+    """Maps that must have equal sizes, by their slots, and the period of that condition."""
+
+    primitive: p.Primitive
+    inputs: tuple[int, ...]
+    period: int
+    possible: bool
+
+
 class AxisSizes:
-    """Tells for one axis of a graph which sizes are valid, quickly for many sizes."""
+    """Tells for one axis of a graph which sizes are valid, quickly for many sizes.
+
+    The graph is reduced to its *slots*, the sizes that can differ, and to the conditions that
+    slots be equal. A fusion's output is not a slot: where the maps are equal it has the size
+    of any of them, so it stands for the one that depends on the fewest down-samplings.
+    """
 
     def __init__(self, graph: Graph, axis: int) -> None:
         self.axis = axis
-        self._program: list[tuple[p.Primitive, tuple[int, ...]]] = []
+        self._slots = [_Slot(graph.nodes[0].primitive, (), Fraction(1), 1, regular=True)]
+        self._conditions: list[_Equal] = []
+        #: slots and conditions in the order in which the network meets them
+        self._steps: list[_Slot | _Equal] = []
+        self._known: dict[object, int] = {}
         slots = [0]
         for node in graph.nodes[1:]:
-            inputs = tuple(slots[i] for i in node.inputs)
-            if node.primitive.keeps_size:
-                slots.append(inputs[0])
-            else:
-                self._program.append((node.primitive, inputs))
-                slots.append(len(self._program))
+            inputs = tuple([slots[i] for i in node.inputs])
+            slots.append(self._slot(node.primitive, inputs))
+
+    def _slot(self, primitive: p.Primitive, inputs: tuple[int, ...]) -> int:
+        """Returns the slot of a node's output, a new one where its size is new."""
+        if primitive.keeps_size:
+            return inputs[0]
+        match primitive:
+            case p.ResizeTo():
+                return inputs[1]
+            case p.Concat() | p.Add() | p.Gate():
+                return self._joined(primitive, inputs)
+            case p.CropTo() | p.PadTo():
+                inputs = tuple(sorted(set(inputs)))
+                if len(inputs) == 1:
+                    return inputs[0]
+                key: object = (type(primitive), inputs)
+            case _:
+                key = (primitive, inputs)
+        if key not in self._known:
+            self._known[key] = len(self._slots)
+            slot = self._new_slot(primitive, inputs)
+            self._slots.append(slot)
+            self._steps.append(slot)
+        return self._known[key]
+
+    def _joined(self, primitive: p.Primitive, inputs: tuple[int, ...]) -> int:
+        distinct = tuple(dict.fromkeys(inputs))
+        if len(distinct) > 1:
+            joined = [self._slots[i] for i in distinct]
+            possible = len({slot.scale for slot in joined}) == 1
+            condition = _Equal(primitive, distinct, lcm(*(s.period for s in joined)), possible)
+            self._conditions.append(condition)
+            self._steps.append(condition)
+        return min(distinct, key=lambda i: self._slots[i].period)
+
+    def _new_slot(self, primitive: p.Primitive, inputs: tuple[int, ...]) -> _Slot:
+        known = [self._slots[i] for i in inputs]
+        scale, period = known[0].scale, lcm(*(slot.period for slot in known))
+        regular = all(slot.regular and slot.scale == scale for slot in known)
+        down, up = _factors(primitive, self.axis)
+        # the period grows until what is divided by `down` is divisible by it
+        period *= down // gcd(down, int(scale * period))
+        return _Slot(primitive, inputs, scale * up / down, period, regular)
 
     def misfits(self, size: int) -> Iterator[p.Misfit]:
         """Yields every misfit that an input of ``size`` meets."""
+        axis = self.axis
         sizes: list[int | None] = [size]
-        for primitive, inputs in self._program:
-            known = [sizes[i] for i in inputs]
-            if None in known:
-                sizes.append(None)
-                continue
-            try:
-                sizes.append(primitive.size(self.axis, known))  # type: ignore[arg-type]
-            except p.Misfit as misfit:
-                sizes.append(misfit.assume)
-                yield misfit
+        for step in self._steps:
+            known = [sizes[i] for i in step.inputs]
+            assumed = None
+            if None not in known:
+                try:
+                    assumed = step.primitive.size(axis, known)  # type: ignore[arg-type]
+                except p.Misfit as misfit:
+                    assumed = misfit.assume
+                    yield misfit
+            if type(step) is _Slot:
+                sizes.append(assumed)
 
     def valid(self, size: int) -> bool:
         """Tells whether the network can run on ``size``."""
@@ -168,35 +265,57 @@ class AxisSizes:
 
     def nearest(self, size: int) -> tuple[int | None, int | None]:
         """Returns the next smaller and the next larger valid size, where there is one."""
-        reach = 2 * min(self._period(), MAX_PERIOD)
-        start = max(size, self._threshold() - 1)
-        smaller = (n for n in range(size - 1, max(0, size - 1 - reach), -1) if self.valid(n))
-        larger = (n for n in range(start + 1, start + 1 + reach) if self.valid(n))
+        rule = self.rule()
+        if rule is not None:
+            return rule.below(size), rule.above(size)
+        smaller = (n for n in range(size - 1, max(0, size - 1 - MAX_PERIOD), -1) if self.valid(n))
+        larger = (n for n in range(size + 1, size + 1 + MAX_PERIOD) if self.valid(n))
         return next(smaller, None), next(larger, None)
 
     def rule(self) -> ValidSizes | None:
         """Returns the complete set of valid sizes; None where it follows no readable rule.
 
         Sizes only grow with the input, so a map that is large enough stays so: from a
-        threshold on only equality and divisibility matter, and these repeat with the
-        product of the strides.
+        threshold on only equality and divisibility matter. Each such condition repeats with
+        a period of its own, so residues are sieved: condition after condition, from the
+        shortest period on, only those that are left are looked at.
         """
-        period = self._period()
-        if period > MAX_PERIOD:
+        threshold = self._threshold()
+        if not all(slot.regular for slot in self._slots):
             return None
-        start = self._threshold()
-        valid = [self.valid(n) for n in range(start, start + 2 * period)]
-        if valid[:period] != valid[period:]:
-            return None
-        if not any(valid):
-            return ValidSizes(start, 1, ())
-        step = next(
-            d
-            for d in range(1, period + 1)
-            if period % d == 0 and all(valid[i] == valid[i % d] for i in range(period))
-        )
-        sizes = [start + i for i in range(step) if valid[i]]
-        return ValidSizes(sizes[0], step, tuple(sorted(n % step for n in sizes)))
+        if not all(condition.possible for condition in self._conditions):
+            few = any(self.valid(n) for n in range(1, threshold + MAX_PERIOD))
+            return None if few else ValidSizes(threshold, 1, ())
+        periods = {c.period for c in self._conditions}
+        periods |= {s.period for s in self._slots if isinstance(s.primitive, p.PixelUnshuffle)}
+        base = threshold - threshold % lcm(*periods) + lcm(*periods) if periods else threshold
+        step, residues = 1, [0]
+        for period in sorted(periods):
+            modulus = lcm(step, period)
+            if modulus // step * len(residues) > MAX_PERIOD:
+                return None
+            every = [r + step * i for i in range(modulus // step) for r in residues]
+            left = [r for r in every if self._holds(base + r, period)]
+            if len(left) < len(every):
+                step, residues = modulus, left
+        if not residues:
+            return ValidSizes(threshold, 1, ())
+        return ValidSizes.normal(threshold, step, residues)
+
+    def _holds(self, size: int, period: int) -> bool:
+        """Tells whether the conditions of a period hold for a size above the threshold."""
+        sizes: list[int] = [size]
+        for step in self._steps:
+            out = 0
+            if period % step.period == 0:  # else not needed, and it may rest on what fails
+                try:
+                    out = step.primitive.size(self.axis, [sizes[i] for i in step.inputs])
+                except p.Misfit:
+                    if step.period == period:
+                        return False
+            if type(step) is _Slot:
+                sizes.append(out)
+        return True
 
     def _threshold(self) -> int:
         """Returns the smallest size from which no map is too small for what it meets."""
@@ -211,23 +330,16 @@ class AxisSizes:
         reasons = ("too_small", "pad_too_large")
         return any(misfit.reason in reasons for misfit in self.misfits(size))
 
-    def _period(self) -> int:
-        """Returns the number after which the pattern of valid sizes repeats."""
-        scales = [Fraction(1)]
-        for primitive, inputs in self._program:
-            scales.append(scales[inputs[0]] * _scale(primitive, self.axis))
-        return lcm(*(scale.denominator for scale in scales))
 
-
-def _scale(primitive: p.Primitive, axis: int) -> Fraction:
-    """Returns by what factor a primitive changes sizes in the long run."""
+def _factors(primitive: p.Primitive, axis: int) -> tuple[int, int]:
+    """Returns by what a primitive divides and multiplies sizes in the long run."""
     match primitive:
         case p.Conv() | p.MaxPool() | p.AvgPool() | p.Blur():
-            return Fraction(1, primitive.stride[axis])
+            return primitive.stride[axis], 1
         case p.PixelUnshuffle():
-            return Fraction(1, primitive.factor[axis])
+            return primitive.factor[axis], 1
         case p.ConvTranspose():
-            return Fraction(primitive.stride[axis])
+            return 1, primitive.stride[axis]
         case p.Interpolate() | p.PixelShuffle():
-            return Fraction(primitive.factor[axis])
-    return Fraction(1)
+            return 1, primitive.factor[axis]
+    return 1, 1

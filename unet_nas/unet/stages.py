@@ -55,7 +55,7 @@ def checkpoint_units(graph: Graph, names: Sequence[str]) -> list[range]:
         InputError: if there is no such unit.
     """
     found = units(graph)
-    depth = sum(name.startswith("decoder.ups.") for name in {_up(n.name) for n in graph.nodes})
+    depth = 1 + max(_stage(node.name) for node in graph.nodes)
     chosen: set[str] = set()
     for name in names:
         if name.isdecimal():
@@ -70,16 +70,18 @@ def checkpoint_units(graph: Graph, names: Sequence[str]) -> list[range]:
     return [nodes for unit, nodes in found.items() if unit in chosen]
 
 
-def _up(name: str) -> str:
-    return ".".join(name.split(".")[:3])
+def _stage(name: str) -> int:
+    """Returns the stage that a node of the encoder or the decoder belongs to, else -1."""
+    words = name.split(".")
+    return int(words[2]) if words[0] in ("encoder", "decoder") else -1
 
 
-def inplace_nodes(graph: Graph) -> frozenset[int]:
+def inplace_nodes(graph: Graph, recomputed: Sequence[range] = ()) -> frozenset[int]:
     """Returns the activations that may overwrite their input.
 
     The input must have no other reader, must not be an output, and must not be kept for the
     backward pass of the node that made it: convolutions and norms keep their inputs, not
-    their outputs.
+    their outputs. Nor may it enter a unit that is ``recomputed`` from what enters it.
     """
     readers = graph.readers()
     safe = (p.Conv, p.ConvTranspose, p.Blur, p.BatchNorm, p.InstanceNorm, p.GroupNorm)
@@ -91,4 +93,5 @@ def inplace_nodes(graph: Graph) -> frozenset[int]:
         and len(readers[node.inputs[0]]) == 1
         and node.inputs[0] not in graph.outputs
         and isinstance(graph.nodes[node.inputs[0]].primitive, safe)
+        and not any(index in unit and node.inputs[0] not in unit for unit in recomputed)
     )

@@ -1,0 +1,54 @@
+"""What the documentation shows is what the code does."""
+
+import doctest
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+STALE = "out of date; run `make docs` and look at the difference"
+
+
+@pytest.fixture(scope="module")
+def generate() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_command_of_the_readme_prints_what_it_shows(generate):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert text.count("```console") >= 4
+    assert generate.readme(text) == text, f"README.md is {STALE}"
+
+
+def test_every_table_of_the_reference_is_that_of_the_code(generate):
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert generate.reference(text) == text, f"docs/architecture.md is {STALE}"
+
+
+def test_the_exported_file_of_the_page_is_what_the_command_writes(generate):
+    text = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
+    assert generate.exported(text) == text, f"docs/export.md is {STALE}"
+
+
+def test_every_python_example_of_the_readme():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```pycon\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) == 2
+    parser, runner = doctest.DocTestParser(), doctest.DocTestRunner(verbose=False)
+    for block in blocks:
+        runner.run(parser.get_doctest(block, {}, "README.md", "README.md", 0))
+    assert runner.failures == 0
+
+
+def test_every_link_of_the_documentation_leads_somewhere():
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"

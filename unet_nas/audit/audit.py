@@ -81,6 +81,12 @@ class Audit:
         return self.inference.peak_bytes
 
     @property
+    def budgeted_bytes(self) -> int:
+        """What a memory budget is compared with: tensors on a CPU, reserved memory on CUDA."""
+        cuda = self.training_step.cuda
+        return self.peak_training_bytes if cuda is None else cuda.reserved_bytes
+
+    @property
     def peak_at(self) -> str:
         """Where the training step has its peak: the node and the phase."""
         return f"{self.training_step.node} ({self.training_step.phase})"
@@ -157,5 +163,12 @@ def audit(
         tuple(nodes),
         with_output(graph, summed("total", nodes), nodes),
         training_memory(graph, patch_size, batch_size, options),
-        inference_memory(graph, patch_size, batch_size, options.precision),
+        inference_memory(
+            graph,
+            patch_size,
+            batch_size,
+            options.precision,
+            device=options.device,
+            in_place=options.in_place,
+        ),
     )

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Literal
 
+from unet_nas.audit.caching import Reserved, replay
 from unet_nas.operators import loss as losses
 from unet_nas.operators import optimizer as optimizers
 from unet_nas.operators import primitives as p
@@ -38,6 +39,7 @@ from unet_nas.unet.shapes import shapes
 from unet_nas.unet.stages import checkpoint_units, inplace_nodes
 
 Precision = Literal["fp32", "bf16", "fp16", "pure-bf16", "pure-fp16"]
+Device = Literal["cpu", "cuda"]
 Phase = Literal["forward", "loss", "backward", "recompute", "optimizer"]
 
 _COUNTER_BYTES = 8
@@ -56,11 +58,13 @@ class Training:
         momentum: Whether SGD keeps a momentum buffer.
         nesterov: Whether SGD's momentum is Nesterov's.
         weight_decay: Whether it is not zero (SGD and Adam then copy gradients).
-        implementation: The optimizer's: ``single`` tensor, ``foreach`` or ``fused``.
+        implementation: The optimizer's: ``single`` tensor (PyTorch's default on a CPU),
+            ``foreach`` (its default on CUDA) or ``fused``.
         loss: Which loss.
         set_to_none: Whether ``zero_grad`` frees the gradients.
         in_place: Whether activations overwrite their input where that is safe.
         checkpoint: Units recomputed in backward, as `unet_nas.unet.build` takes them.
+        device: Where the step runs: operators of ``cpu`` and ``cuda`` keep different things.
     """
 
     precision: Precision = "fp32"
@@ -68,11 +72,12 @@ class Training:
     momentum: bool = True
     nesterov: bool = False
     weight_decay: bool = True
-    implementation: Implementation = "foreach"
-    loss: LossKind = "cross_entropy"
+    implementation: Implementation = "single"
+    loss: LossKind = "dice_cross_entropy"
     set_to_none: bool = True
     in_place: bool = False
     checkpoint: tuple[str, ...] = ()
+    device: Device = "cpu"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +91,7 @@ class Memory:
         breakdown: Bytes at the peak by what they are; they add up to ``peak_bytes``.
         live_bytes: Bytes alive after each allocation or release.
         visits: ``(position in live_bytes, node, phase)`` at each change of node.
+        cuda: What CUDA's caching allocator makes of it; None on a CPU.
     """
 
     peak_bytes: int
@@ -94,6 +100,7 @@ class Memory:
     breakdown: dict[str, int]
     live_bytes: list[int] = field(repr=False)
     visits: list[tuple[int, str, str]] = field(repr=False)
+    cuda: Reserved | None = None
 
 
 def training_memory(
@@ -101,7 +108,8 @@ def training_memory(
 ) -> Memory:
     """Returns the memory of one training step in the steady state (the second and later)."""
     options = training or Training()
-    run = _Run(graph, patch_size, batch_size, options.precision, training=True)
+    precision, device = options.precision, options.device
+    run = _Run(graph, patch_size, batch_size, precision, device, training=True)
     eager = run.eager
     run.cut(options)
     _make_training_state(run, options)
@@ -140,10 +148,11 @@ def inference_memory(
     batch_size: int,
     precision: Precision = "fp32",
     *,
+    device: Device = "cpu",
     in_place: bool = False,
 ) -> Memory:
     """Returns the memory of one forward pass in evaluation mode without gradients."""
-    run = _Run(graph, patch_size, batch_size, precision, training=False)
+    run = _Run(graph, patch_size, batch_size, precision, device, training=False)
     run.cut(Training(in_place=in_place))
     run.forward()
     return _memory(run)
@@ -175,6 +184,7 @@ class _Run:
         patch_size: Sequence[int],
         batch: int,
         precision: Precision,
+        device: Device,
         *,
         training: bool,
     ) -> None:
@@ -182,7 +192,7 @@ class _Run:
         self.eager = Eager(grad=training)
         autocast = 2 if precision in ("bf16", "fp16") else None
         self.width = 2 if precision.startswith("pure") else 4
-        self.mode = Mode(batch, training, autocast, "cpu")
+        self.mode = Mode(batch, training, autocast, device)
         self.sizes = shapes(graph, patch_size)
         self.sites = [self._site(i) for i in range(len(graph.nodes))]
         self._place_state()
@@ -354,7 +364,32 @@ def _memory(run: _Run) -> Memory:
     visits = [(start, names[place], phase) for start, place, phase in eager.visits]
     _, node, phase = max(v for v in visits if v[0] <= position)
     breakdown = _breakdown(eager.storages, position, peak)
-    return Memory(peak, node, phase, breakdown, eager.timeline, visits)
+    cuda = _reserved(run) if run.mode.device == "cuda" else None
+    return Memory(peak, node, phase, breakdown, eager.timeline, visits, cuda)
+
+
+def _reserved(run: _Run) -> Reserved:
+    """Replays two steps on CUDA's caching allocator: what the first leaves, the second meets.
+
+    The simulation makes all weights as one block, and all optimizer state as another; the
+    real allocator sees one block per tensor, so these are replayed from the primitives.
+    """
+    storages = run.eager.storages
+    sizes: list[int] = []
+    for node in run.graph.nodes:
+        elements = (*weight_elements(node.primitive), *buffer_elements(node.primitive))
+        sizes += [count * run.width for count in elements]
+    weights = [n for node in run.graph.nodes for n in weight_elements(node.primitive)]
+    state = sum(s.size_bytes for s in storages if s.kind == "optimizer")
+    averages = state // max(1, sum(weights) * run.width)
+    sizes += [count * run.width for count in weights] * averages
+    made = [(-1 - key, size) for key, size in enumerate(sizes)]
+    apart = ("parameters", "buffers", "optimizer")
+    events = [(s.born, key, s.size_bytes) for key, s in enumerate(storages) if s.kind not in apart]
+    events += [(s.died, key, -1) for key, s in enumerate(storages) if s.kind not in apart]
+    step = [(key, size) for _, key, size in sorted(events)]
+    again = [(key, size) for key, size in step if storages[key].kind != "input"]
+    return replay([*made, *step, *again])
 
 
 def _breakdown(storages: Sequence[Storage], position: int, peak_bytes: int) -> dict[str, int]:

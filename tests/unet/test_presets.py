@@ -191,7 +191,7 @@ def test_the_page_is_up_to_date() -> None:
 
 @pytest.mark.parametrize("name", ["unet-2015", "phasenet"])
 def test_macs_are_those_of_pytorch(name: str) -> None:
-    from torch.utils.flop_counter import FlopCounterMode  # noqa: PLC0415 - imports slowly
+    from torch.utils.flop_counter import FlopCounterMode
 
     graph, size = lower(architecture(name)), SIZES[name]
     with torch.device("meta"):

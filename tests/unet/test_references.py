@@ -371,7 +371,7 @@ def test_nnunet(
 
 
 def test_nnunet_bottleneck_blocks() -> None:
-    from dynamic_network_architectures.building_blocks.residual import (  # noqa: PLC0415
+    from dynamic_network_architectures.building_blocks.residual import (
         BottleneckD,
     )
 
@@ -463,5 +463,5 @@ def test_the_published_size_runs_as_the_reference(name: str) -> None:
         reference, ours = FULL[name](), build(wanted)
         x = torch.empty(1, 1, *size)
         theirs, mine = reference.train()(x), ours.train()(x)
-    shapes_of = lambda y: [tuple(o.shape) for o in (y if isinstance(y, list) else [y])]  # noqa: E731
+    shapes_of = lambda y: [tuple(o.shape) for o in (y if isinstance(y, list) else [y])]
     assert shapes_of(theirs) == shapes_of(mine)

@@ -119,6 +119,7 @@ def training_memory(
         options.implementation,
         run.parameters(ordered=options.implementation == "single"),
         weight_decay=options.weight_decay,
+        momentum=options.momentum,
         nesterov=options.nesterov,
     )
     return _memory(run)

@@ -42,6 +42,7 @@ def step(
     parameters: Sequence[Tensor],
     *,
     weight_decay: bool,
+    momentum: bool,
     nesterov: bool,
 ) -> None:
     """Allocates and releases what one step needs for a while."""
@@ -51,7 +52,7 @@ def step(
     if implementation == "foreach":
         _foreach(eager, kind, parameters, decayed)
     elif kind == "sgd":
-        _single_sgd(eager, parameters, decayed, nesterov)
+        _single_sgd(eager, parameters, decayed, momentum, nesterov)
     else:
         _single_adam(eager, parameters, decayed)
 
@@ -66,11 +67,13 @@ def _foreach(
             eager.spike(size_bytes)
 
 
-def _single_sgd(eager: Eager, parameters: Sequence[Tensor], decayed: bool, nesterov: bool) -> None:
-    """One parameter at a time: the decayed gradient, and Nesterov's beside it."""
-    copies = int(decayed) + int(nesterov)
+def _single_sgd(
+    eager: Eager, parameters: Sequence[Tensor], decayed: bool, momentum: bool, nesterov: bool
+) -> None:
+    """One parameter at a time: the decayed gradient, beside it Nesterov's, or a number."""
     for size_bytes in _sizes(parameters):
-        eager.spike(copies * size_bytes)
+        beside_bytes = max(nesterov * size_bytes, momentum * _SCALAR_BYTES)
+        eager.spike(decayed * size_bytes + beside_bytes)
 
 
 def _single_adam(eager: Eager, parameters: Sequence[Tensor], decayed: bool) -> None:

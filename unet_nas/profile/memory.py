@@ -149,7 +149,7 @@ def _measure(phases: list[Callable[[], None]], baseline_bytes: int) -> list[Meas
         for name, phase in zip(names, phases, strict=True):
             with record_function(name):
                 phase()
-    kineto = run.profiler.kineto_results  # type: ignore[union-attr]
+    kineto = run.profiler.kineto_results
     roots = kineto.experimental_event_tree()
     return _peaks(list(allocation_events(roots)), names, baseline_bytes)
 

@@ -1,0 +1,309 @@
+"""Commands on what networks cost: audit, and profile, which measures."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from unet_nas.cli.common import (
+    Implementation,
+    Json,
+    LossKind,
+    OptimizerKind,
+    Precision,
+    Set,
+    load,
+    print_json,
+    print_table,
+)
+from unet_nas.errors import InputError, SizeError
+
+if TYPE_CHECKING:
+    from unet_nas.audit.audit import Audit
+    from unet_nas.audit.memory import Training
+    from unet_nas.records import Profile
+    from unet_nas.unet.architecture import Architecture
+
+
+def audit(
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE…", help="Architecture files or preset:NAME; several compare."),
+    ],
+    patch_size: Annotated[
+        str, typer.Option("--patch-size", metavar="SIZE", help="Spatial size, as 256x256.")
+    ],
+    batch: Annotated[int, typer.Option(help="Samples per batch.")] = 1,
+    precision: Annotated[
+        Precision, typer.Option(help="Of the training step; bf16 and fp16 are autocast.")
+    ] = "fp32",
+    optimizer: Annotated[OptimizerKind, typer.Option(help="Of the training step.")] = "adamw",
+    implementation: Annotated[
+        Implementation, typer.Option(help="How PyTorch runs the optimizer.")
+    ] = "foreach",
+    loss: Annotated[LossKind, typer.Option(help="Of the training step.")] = "dice_cross_entropy",
+    checkpoint: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="UNIT", help="Recompute in backward: 0, encoder.stages.0, bottleneck."
+        ),
+    ] = None,
+    in_place: Annotated[bool, typer.Option("--in-place", help="In-place activations.")] = False,
+    budget: Annotated[
+        str | None, typer.Option(metavar="BYTES", help="Memory of a training step, as 8GiB.")
+    ] = None,
+    fit_batch: Annotated[
+        bool, typer.Option("--fit-batch", help="Largest batch within --budget.")
+    ] = False,
+    fit_patch: Annotated[
+        bool, typer.Option("--fit-patch", help="Largest patch of this shape within --budget.")
+    ] = False,
+    fit_width: Annotated[
+        bool, typer.Option("--fit-width", help="Widest `width` within --budget.")
+    ] = False,
+    advice: Annotated[
+        bool, typer.Option("--advice", help="What standard changes would do to it.")
+    ] = False,
+    by: Annotated[Literal["stage", "node"] | None, typer.Option(help="Cost per part.")] = None,
+    assignments: Set = None,
+    as_json: Json = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print the table as CSV.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="… as Markdown.")] = False,
+    as_latex: Annotated[bool, typer.Option("--latex", help="… as LaTeX (booktabs).")] = False,
+) -> None:
+    """Tell what networks cost: parameters, MACs and memory, before any tensor exists.
+
+    Exit code 2 if a --budget is given and the training step does not fit.
+    """
+    from unet_nas.audit.memory import Training
+    from unet_nas.units import parse_bytes, parse_size
+
+    training = Training(
+        precision=precision,
+        optimizer=optimizer,
+        implementation=implementation,
+        loss=loss,
+        checkpoint=tuple(checkpoint or ()),
+        in_place=in_place,
+    )
+    flags = {"csv": as_csv, "markdown": as_markdown, "latex": as_latex, "json": as_json}
+    chosen = [name for name, given in flags.items() if given]
+    if len(chosen) > 1:
+        raise InputError(f"--{chosen[0]} and --{chosen[1]} exclude each other")
+    request = _AuditRequest(
+        files,
+        assignments or [],
+        parse_size(patch_size),
+        batch,
+        training,
+        None if budget is None else parse_bytes(budget),
+        chosen[0] if chosen else "",
+    )
+    fits = {"batch": fit_batch, "patch": fit_patch, "width": fit_width}
+    fitting = [name for name, wanted in fits.items() if wanted]
+    if fitting:
+        _print_fits(request, fitting)
+    elif advice:
+        _print_advice(request)
+    else:
+        _print_audits(request, by)
+
+
+def profile(
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE", help="An architecture file, preset:NAME, or python:module:factory."
+        ),
+    ],
+    patch_size: Annotated[
+        str, typer.Option("--patch-size", metavar="SIZE", help="Spatial size, as 256x256.")
+    ],
+    batch: Annotated[int, typer.Option(help="Samples per batch.")] = 1,
+    precision: Annotated[
+        Precision, typer.Option(help="bf16 and fp16 are autocast, pure-… is all of it.")
+    ] = "fp32",
+    optimizer: Annotated[OptimizerKind, typer.Option(help="Of the training step.")] = "adamw",
+    implementation: Annotated[
+        Implementation, typer.Option(help="How PyTorch runs the optimizer.")
+    ] = "foreach",
+    loss: Annotated[LossKind, typer.Option(help="Of the training step.")] = "dice_cross_entropy",
+    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where it runs.")] = "cpu",
+    in_channels: Annotated[
+        int | None, typer.Option("--in-channels", min=1, help="Of a network of Python code.")
+    ] = None,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Time it under torch.compile too.")
+    ] = False,
+    channels_last: Annotated[
+        bool, typer.Option("--channels-last", help="Use the channels-last memory format.")
+    ] = False,
+    repeats: Annotated[int, typer.Option(min=1, help="Samples of a latency.")] = 20,
+    time_limit: Annotated[
+        str, typer.Option("--time-limit", metavar="TIME", help="Of each process, as 10min.")
+    ] = "10min",
+    assignments: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Measure a network in processes of its own, and print predicted beside measured.
+
+    Running out of memory or time is a result. Exit code 1 if the network itself fails.
+    """
+    from unet_nas.audit.memory import Training
+    from unet_nas.profile.profile import profile as measure
+    from unet_nas.units import parse_duration, parse_size
+
+    training = Training(
+        precision=precision, optimizer=optimizer, implementation=implementation, loss=loss
+    )
+    size = parse_size(patch_size)
+    foreign = file.startswith("python:")
+    if foreign and assignments:
+        raise InputError("--set is for architectures; a network of Python code has no fields")
+    request = _AuditRequest([file], assignments or [], size, batch, training, None, "")
+    predicted = None if foreign else _audits(request)[file]
+    result = measure(
+        file if foreign else request.architecture(),
+        patch_size=size,
+        batch_size=batch,
+        training=training,
+        name=file,
+        in_channels=in_channels,
+        device=device,
+        compiled=compiled,
+        channels_last=channels_last,
+        repeats=repeats,
+        time_limit_s=parse_duration(time_limit),
+        on_progress=lambda message: print(f"unet-nas: {message}", file=sys.stderr),
+    )
+    _print_profile(result, predicted, as_json)
+
+
+@dataclass(frozen=True, slots=True)
+class _AuditRequest:
+    """What a person asked an audit for."""
+
+    files: list[str]
+    assignments: list[str]
+    patch_size: tuple[int, ...]
+    batch: int
+    training: Training
+    budget_bytes: int | None
+    style: str
+
+    def architecture(self) -> Architecture:
+        """Loads the one file of a question about one network."""
+        if len(self.files) != 1:
+            raise InputError(f"this asks about one network, got {len(self.files)} files")
+        return load(self.files[0], self.assignments)
+
+    def budget(self) -> int:
+        """Returns the budget that fitting needs."""
+        if self.budget_bytes is None:
+            raise InputError("fitting needs a --budget, such as --budget 8GiB")
+        return self.budget_bytes
+
+
+def _audits(request: _AuditRequest) -> dict[str, Audit]:
+    from unet_nas.audit.audit import audit as audit_architecture
+
+    audits = {}
+    for file in request.files:
+        architecture = load(file, request.assignments)
+        try:
+            audits[file] = audit_architecture(
+                architecture,
+                patch_size=request.patch_size,
+                batch_size=request.batch,
+                training=request.training,
+            )
+        except SizeError as error:
+            size = "x".join(map(str, request.patch_size))
+            hint = f"; see unet-nas check {file} --patch-size {size}"
+            raise SizeError(f"{file}: {error}{hint}") from error
+    return audits
+
+
+def _print_audits(request: _AuditRequest, by: str | None) -> None:
+    from unet_nas.report import audit_tables
+
+    audits = _audits(request)
+    (name, first), *others = audits.items()
+    if request.style == "json":
+        found = [audit_tables.as_json(file, result) for file, result in audits.items()]
+        print_json({"audits": found} if others else found[0])
+    elif others:
+        print_table(audit_tables.comparison_table(audits), request.style)
+    else:
+        if not request.style:
+            lines = audit_tables.summary(first, request.budget_bytes)
+            width = max(len(label) for label, _ in lines)
+            print(name)
+            print("\n".join(f"  {label:{width}}  {text}" for label, text in lines))
+        if by or request.style:
+            print_table(audit_tables.parts_table(first, by or "stage"), request.style)
+        elif not request.style:
+            print(f"\n{audit_tables.conventions(first)}")
+    budget = request.budget_bytes
+    if budget is not None and any(a.peak_training_bytes > budget for a in audits.values()):
+        raise typer.Exit(2)
+
+
+def _print_fits(request: _AuditRequest, wanted: list[str]) -> None:
+    from unet_nas.audit import fit
+    from unet_nas.audit.cost import check_batch_size
+    from unet_nas.units import format_bytes
+
+    check_batch_size(request.batch)
+    architecture, budget = request.architecture(), request.budget()
+    size, batch, training = request.patch_size, request.batch, request.training
+    found: dict[str, Any] = {}
+    if "batch" in wanted:
+        found["batch"] = fit.fit_batch(architecture, budget, size, training)
+    if "patch" in wanted:
+        found["patch"] = fit.fit_patch(architecture, budget, size, batch, training)
+    if "width" in wanted:
+        found["width"] = fit.fit_width(architecture, budget, size, batch, training)
+    if request.style == "json":
+        print_json({"budget_bytes": budget, **found})
+    else:
+        for what, value in found.items():
+            shown = "x".join(map(str, value)) if isinstance(value, tuple) else value
+            limit = f"fits a training step into {format_bytes(budget)}"
+            print(f"no {what} {limit}" if value is None else f"largest {what}: {shown} {limit}")
+    if None in found.values():
+        raise typer.Exit(2)
+
+
+def _print_advice(request: _AuditRequest) -> None:
+    from dataclasses import asdict
+
+    from unet_nas.audit.advice import advise
+    from unet_nas.report import audit_tables
+
+    architecture = request.architecture()
+    (result,) = _audits(request).values()
+    rows = advise(
+        architecture,
+        patch_size=request.patch_size,
+        batch_size=request.batch,
+        training=request.training,
+    )
+    if request.style == "json":
+        print_json({"advice": [asdict(row) for row in rows]})
+    else:
+        print_table(audit_tables.advice_table(rows, result), request.style)
+
+
+def _print_profile(result: Profile, predicted: Audit | None, as_json: bool) -> None:
+    from unet_nas.report import profile_tables
+
+    if as_json:
+        print_json(profile_tables.as_json(result, predicted))
+    else:
+        print_table(profile_tables.profile_table(result, predicted), "")
+    if any(failure.kind == "failed" for failure in result.failures.values()):
+        raise typer.Exit(1)

@@ -38,6 +38,7 @@ from unet_nas.unet.shapes import shapes
 from unet_nas.unet.stages import checkpoint_units, inplace_nodes
 
 Precision = Literal["fp32", "bf16", "fp16", "pure-bf16", "pure-fp16"]
+Device = Literal["cpu", "cuda"]
 Phase = Literal["forward", "loss", "backward", "recompute", "optimizer"]
 
 _COUNTER_BYTES = 8
@@ -61,6 +62,7 @@ class Training:
         set_to_none: Whether ``zero_grad`` frees the gradients.
         in_place: Whether activations overwrite their input where that is safe.
         checkpoint: Units recomputed in backward, as `unet_nas.unet.build` takes them.
+        device: Whose operators: ``cpu``, or ``cuda`` (not confirmed by a GPU; see `audit.cuda`).
     """
 
     precision: Precision = "fp32"
@@ -73,6 +75,7 @@ class Training:
     set_to_none: bool = True
     in_place: bool = False
     checkpoint: tuple[str, ...] = ()
+    device: Device = "cpu"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,7 @@ class Memory:
         breakdown: Bytes at the peak by what they are; they add up to ``peak_bytes``.
         live_bytes: Bytes alive after each allocation or release.
         visits: ``(position in live_bytes, node, phase)`` at each change of node.
+        storages: Every block, with the positions in ``live_bytes`` between which it lived.
     """
 
     peak_bytes: int
@@ -94,6 +98,7 @@ class Memory:
     breakdown: dict[str, int]
     live_bytes: list[int] = field(repr=False)
     visits: list[tuple[int, str, str]] = field(repr=False)
+    storages: list[Storage] = field(repr=False)
 
 
 def training_memory(
@@ -101,7 +106,9 @@ def training_memory(
 ) -> Memory:
     """Returns the memory of one training step in the steady state (the second and later)."""
     options = training or Training()
-    run = _Run(graph, patch_size, batch_size, options.precision, training=True)
+    run = _Run(
+        graph, patch_size, batch_size, options.precision, training=True, device=options.device
+    )
     eager = run.eager
     run.cut(options)
     _make_training_state(run, options)
@@ -141,9 +148,10 @@ def inference_memory(
     precision: Precision = "fp32",
     *,
     in_place: bool = False,
+    device: Device = "cpu",
 ) -> Memory:
     """Returns the memory of one forward pass in evaluation mode without gradients."""
-    run = _Run(graph, patch_size, batch_size, precision, training=False)
+    run = _Run(graph, patch_size, batch_size, precision, training=False, device=device)
     run.cut(Training(in_place=in_place))
     run.forward()
     return _memory(run)
@@ -177,12 +185,13 @@ class _Run:
         precision: Precision,
         *,
         training: bool,
+        device: Device,
     ) -> None:
         self.graph = graph
         self.eager = Eager(grad=training)
         autocast = 2 if precision in ("bf16", "fp16") else None
         self.width = 2 if precision.startswith("pure") else 4
-        self.mode = Mode(batch, training, autocast, "cpu")
+        self.mode = Mode(batch, training, autocast, device)
         self.sizes = shapes(graph, patch_size)
         self.sites = [self._site(i) for i in range(len(graph.nodes))]
         self._place_state()
@@ -354,7 +363,7 @@ def _memory(run: _Run) -> Memory:
     visits = [(start, names[place], phase) for start, place, phase in eager.visits]
     _, node, phase = max(v for v in visits if v[0] <= position)
     breakdown = _breakdown(eager.storages, position, peak)
-    return Memory(peak, node, phase, breakdown, eager.timeline, visits)
+    return Memory(peak, node, phase, breakdown, eager.timeline, visits, eager.storages)
 
 
 def _breakdown(storages: Sequence[Storage], position: int, peak_bytes: int) -> dict[str, int]:

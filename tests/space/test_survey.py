@@ -198,6 +198,16 @@ def test_patch_sizes_as_advised_run():
     assert "train.patch_size: 48x48  (runs 2 of 2 asked)" in "\n".join(space_page.verdict(found))
 
 
+def test_a_norm_with_one_value_asks_for_a_larger_patch():
+    text = "architecture: {depth: {choice: [2, 3]}, width: 4, norm: instance}\n"
+    text += "train: {patch_size: 4}\n"
+    found = survey(load_space(text), samples=2)
+    assert found.aligned.count == 0
+    best = found.size_advice[0]
+    assert best.patch_size == (8, 8)
+    assert survey(load_space(text), patch_size=(8, 8)).aligned.count == best.runs == 1
+
+
 def test_a_space_of_broken_rules_says_so():
     text = "architecture: {width: {choice: [9, 11]}, norm: {type: group, groups: 8}}\n"
     found = survey(load_space(text))

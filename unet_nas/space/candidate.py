@@ -132,6 +132,14 @@ def judge(
     return Candidate(frozenset(reasons), costs, graph, conditions)
 
 
+def runs(graph: Graph, size: Sequence[int], batch_size: int) -> bool:
+    """Tells whether a network trains on a patch size and a batch."""
+    if len(size) != graph.dims:
+        return False
+    traces = [trace_axis(graph, axis, n) for axis, n in enumerate(size)]
+    return next(_size_reasons(graph, traces, batch_size), None) is None
+
+
 def exceeded(costs: Mapping[Limit, int], limits: Mapping[Limit, int]) -> list[Limit]:
     """Returns the limits that known costs exceed."""
     return [name for name, limit in limits.items() if costs.get(name, 0) > limit]

@@ -10,8 +10,8 @@ from typing import Any
 
 from unet_nas.audit.memory import Training
 from unet_nas.operators.builder import Graph
-from unet_nas.space.budget import Limit
-from unet_nas.space.candidate import exceeded, judge
+from unet_nas.space.budget import Conditions, Limit
+from unet_nas.space.candidate import exceeded, judge, runs
 from unet_nas.space.domains import Domain, Scalar
 from unet_nas.space.sample import sample
 from unet_nas.unet.shapes import AxisSizes
@@ -112,37 +112,37 @@ def size_advice(tree: Any, misaligned: Sequence[Mapping[str, Scalar]]) -> list[S
         tree: the space.
         misaligned: values of candidates that break no rule and do not run.
     """
-    runs: Counter[tuple[int, ...]] = Counter()
     step = max(1, len(misaligned) // _ASKED)
-    asked = misaligned[::step][:_ASKED]
-    graphs = []
-    for values in asked:
+    asked: list[tuple[Graph, Conditions]] = []
+    for values in misaligned[::step][:_ASKED]:
         candidate = judge(_fill(tree, values), {})
         if candidate.graph is not None and candidate.conditions is not None:
-            size = candidate.conditions.size(candidate.graph.dims)
-            graphs.append((candidate.graph, size))
-    offers = dict.fromkeys(offer for graph, size in graphs for offer in _offers(graph, size))
-    for offer in offers:
-        runs[offer] = sum(_runs(graph, offer) for graph, _ in graphs)
-    best = [(offer, number) for offer, number in runs.most_common(_MOST_SIZES) if number]
-    return [SizeAdvice(offer, number, len(graphs)) for offer, number in best]
+            asked.append((candidate.graph, candidate.conditions))
+    offers = dict.fromkeys(offer for pair in asked for offer in _offers(*pair))
+    counted = Counter(
+        {
+            offer: sum(runs(graph, offer, conditions.batch_size) for graph, conditions in asked)
+            for offer in offers
+        }
+    )
+    best = [(offer, number) for offer, number in counted.most_common(_MOST_SIZES) if number]
+    return [SizeAdvice(offer, number, len(asked)) for offer, number in best]
 
 
-def _offers(graph: Graph, size: tuple[int, ...] | None) -> Iterator[tuple[int, ...]]:
-    """Yields the valid sizes next to a size, smaller or larger along each axis."""
+def _offers(graph: Graph, conditions: Conditions) -> Iterator[tuple[int, ...]]:
+    """Yields the valid sizes next to the given one, and next to its double.
+
+    A norm that is left with one value needs a larger map, whatever the size is a multiple of.
+    """
+    size = conditions.size(graph.dims)
     if size is None or len(size) != graph.dims:
         return
-    nearest: dict[tuple[int, int], list[int]] = {}
-    axes = []
-    for axis, n in enumerate(size):
-        sizes = AxisSizes(graph, axis)
-        found = [n] if sizes.valid(n) else [m for m in sizes.nearest(n) if m is not None]
-        nearest[axis, n] = found
-        axes.append(found)
-    yield from product(*axes)
+    for factor in (1, 2):
+        axes = [_near(AxisSizes(graph, axis), factor * n) for axis, n in enumerate(size)]
+        yield from product(*axes)
 
 
-def _runs(graph: Graph, size: tuple[int, ...]) -> bool:
-    if len(size) != graph.dims:
-        return False
-    return all(AxisSizes(graph, axis).valid(n) for axis, n in enumerate(size))
+def _near(sizes: AxisSizes, size: int) -> list[int]:
+    if sizes.valid(size):
+        return [size]
+    return [other for other in sizes.nearest(size) if other is not None]

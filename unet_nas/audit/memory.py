@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Literal
 
+from unet_nas.errors import InputError
 from unet_nas.operators import loss as losses
 from unet_nas.operators import optimizer as optimizers
 from unet_nas.operators import primitives as p
@@ -76,6 +77,10 @@ class Training:
     in_place: bool = False
     checkpoint: tuple[str, ...] = ()
     device: Device = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.nesterov and not (self.optimizer == "sgd" and self.momentum):
+            raise InputError("nesterov needs the optimizer sgd with momentum")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from unet_nas.audit.cuda import cuda_memory
 from unet_nas.audit.memory import Training, training_memory
 from unet_nas.errors import InputError
 from unet_nas.operators.builder import Graph
@@ -22,7 +23,9 @@ def _step_bytes(
 ) -> int:
     """Returns what a budget is compared with: tensors on a CPU, reserved memory on CUDA."""
     memory = training_memory(graph, patch_size, batch_size, training)
-    return memory.peak_bytes if memory.cuda is None else memory.cuda.reserved_bytes
+    if training.device == "cuda":
+        return cuda_memory(graph, memory, training).reserved_bytes
+    return memory.peak_bytes
 
 
 def fit_batch(

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Literal
 
-from unet_nas.audit.caching import Reserved, replay
+from unet_nas.errors import InputError
 from unet_nas.operators import loss as losses
 from unet_nas.operators import optimizer as optimizers
 from unet_nas.operators import primitives as p
@@ -35,7 +35,7 @@ from unet_nas.operators.tape import (
     buffer_elements,
     weight_elements,
 )
-from unet_nas.unet.shapes import shapes
+from unet_nas.unet.shapes import Size, shapes
 from unet_nas.unet.stages import checkpoint_units, inplace_nodes
 
 Precision = Literal["fp32", "bf16", "fp16", "pure-bf16", "pure-fp16"]
@@ -64,7 +64,7 @@ class Training:
         set_to_none: Whether ``zero_grad`` frees the gradients.
         in_place: Whether activations overwrite their input where that is safe.
         checkpoint: Units recomputed in backward, as `unet_nas.unet.build` takes them.
-        device: Where the step runs: operators of ``cpu`` and ``cuda`` keep different things.
+        device: Whose operators: ``cpu``, or ``cuda`` (not confirmed by a GPU; see `audit.cuda`).
     """
 
     precision: Precision = "fp32"
@@ -79,6 +79,10 @@ class Training:
     checkpoint: tuple[str, ...] = ()
     device: Device = "cpu"
 
+    def __post_init__(self) -> None:
+        if self.nesterov and not (self.optimizer == "sgd" and self.momentum):
+            raise InputError("nesterov needs the optimizer sgd with momentum")
+
 
 @dataclass(frozen=True, slots=True)
 class Memory:
@@ -91,7 +95,7 @@ class Memory:
         breakdown: Bytes at the peak by what they are; they add up to ``peak_bytes``.
         live_bytes: Bytes alive after each allocation or release.
         visits: ``(position in live_bytes, node, phase)`` at each change of node.
-        cuda: What CUDA's caching allocator makes of it; None on a CPU.
+        storages: Every block, with the positions in ``live_bytes`` between which it lived.
     """
 
     peak_bytes: int
@@ -100,16 +104,29 @@ class Memory:
     breakdown: dict[str, int]
     live_bytes: list[int] = field(repr=False)
     visits: list[tuple[int, str, str]] = field(repr=False)
-    cuda: Reserved | None = None
+    storages: list[Storage] = field(repr=False)
 
 
 def training_memory(
-    graph: Graph, patch_size: Sequence[int], batch_size: int, training: Training | None = None
+    graph: Graph,
+    patch_size: Sequence[int],
+    batch_size: int,
+    training: Training | None = None,
+    *,
+    sizes: Sequence[Size] | None = None,
 ) -> Memory:
-    """Returns the memory of one training step in the steady state (the second and later)."""
+    """Returns the memory of one training step in the steady state (the second and later).
+
+    Args:
+        graph: The network.
+        patch_size: Spatial size of the input.
+        batch_size: Samples.
+        training: How the step runs.
+        sizes: Of every node, where they are known already.
+    """
     options = training or Training()
-    precision, device = options.precision, options.device
-    run = _Run(graph, patch_size, batch_size, precision, device, training=True)
+    sizes = sizes or shapes(graph, patch_size)
+    run = _Run(graph, sizes, batch_size, options.precision, training=True, device=options.device)
     eager = run.eager
     run.cut(options)
     _make_training_state(run, options)
@@ -148,11 +165,13 @@ def inference_memory(
     batch_size: int,
     precision: Precision = "fp32",
     *,
-    device: Device = "cpu",
     in_place: bool = False,
+    device: Device = "cpu",
+    sizes: Sequence[Size] | None = None,
 ) -> Memory:
     """Returns the memory of one forward pass in evaluation mode without gradients."""
-    run = _Run(graph, patch_size, batch_size, precision, device, training=False)
+    sizes = sizes or shapes(graph, patch_size)
+    run = _Run(graph, sizes, batch_size, precision, training=False, device=device)
     run.cut(Training(in_place=in_place))
     run.forward()
     return _memory(run)
@@ -181,19 +200,19 @@ class _Run:
     def __init__(
         self,
         graph: Graph,
-        patch_size: Sequence[int],
+        sizes: Sequence[Size],
         batch: int,
         precision: Precision,
-        device: Device,
         *,
         training: bool,
+        device: Device,
     ) -> None:
         self.graph = graph
         self.eager = Eager(grad=training)
         autocast = 2 if precision in ("bf16", "fp16") else None
         self.width = 2 if precision.startswith("pure") else 4
         self.mode = Mode(batch, training, autocast, device)
-        self.sizes = shapes(graph, patch_size)
+        self.sizes = sizes
         self.sites = [self._site(i) for i in range(len(graph.nodes))]
         self._place_state()
         self.segments: list[tuple[range, bool]] = [(range(1, len(graph.nodes)), False)]
@@ -364,32 +383,7 @@ def _memory(run: _Run) -> Memory:
     visits = [(start, names[place], phase) for start, place, phase in eager.visits]
     _, node, phase = max(v for v in visits if v[0] <= position)
     breakdown = _breakdown(eager.storages, position, peak)
-    cuda = _reserved(run) if run.mode.device == "cuda" else None
-    return Memory(peak, node, phase, breakdown, eager.timeline, visits, cuda)
-
-
-def _reserved(run: _Run) -> Reserved:
-    """Replays two steps on CUDA's caching allocator: what the first leaves, the second meets.
-
-    The simulation makes all weights as one block, and all optimizer state as another; the
-    real allocator sees one block per tensor, so these are replayed from the primitives.
-    """
-    storages = run.eager.storages
-    sizes: list[int] = []
-    for node in run.graph.nodes:
-        elements = (*weight_elements(node.primitive), *buffer_elements(node.primitive))
-        sizes += [count * run.width for count in elements]
-    weights = [n for node in run.graph.nodes for n in weight_elements(node.primitive)]
-    state = sum(s.size_bytes for s in storages if s.kind == "optimizer")
-    averages = state // max(1, sum(weights) * run.width)
-    sizes += [count * run.width for count in weights] * averages
-    made = [(-1 - key, size) for key, size in enumerate(sizes)]
-    apart = ("parameters", "buffers", "optimizer")
-    events = [(s.born, key, s.size_bytes) for key, s in enumerate(storages) if s.kind not in apart]
-    events += [(s.died, key, -1) for key, s in enumerate(storages) if s.kind not in apart]
-    step = [(key, size) for _, key, size in sorted(events)]
-    again = [(key, size) for key, size in step if storages[key].kind != "input"]
-    return replay([*made, *step, *again])
+    return Memory(peak, node, phase, breakdown, eager.timeline, visits, eager.storages)
 
 
 def _breakdown(storages: Sequence[Storage], position: int, peak_bytes: int) -> dict[str, int]:

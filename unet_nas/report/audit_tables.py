@@ -99,7 +99,7 @@ def summary(audit: Audit, budget_bytes: int | None = None) -> list[tuple[str, st
     if budget_bytes is not None:
         fits = audit.budgeted_bytes <= budget_bytes
         verdict = "fits" if fits else "does not fit"
-        counted = "tensors" if audit.training_step.cuda is None else "reserved"
+        counted = "tensors" if audit.cuda is None else "reserved"
         text = f"{_bytes(budget_bytes)}: the training step {verdict} ({counted})"
         lines.append(("budget", text))
     return lines
@@ -107,7 +107,7 @@ def summary(audit: Audit, budget_bytes: int | None = None) -> list[tuple[str, st
 
 def _cuda_lines(audit: Audit) -> list[tuple[str, str]]:
     """Returns what CUDA's caching allocator makes of the step, labelled as what it is."""
-    cuda = audit.training_step.cuda
+    cuda = audit.cuda
     if cuda is None:
         return []
     return [
@@ -179,7 +179,7 @@ def _change(value: int, base: int) -> str:
 
 def as_json(name: str, audit: Audit) -> dict[str, Any]:
     """Returns an audit as plain data with stable keys."""
-    t, cuda = audit.training, audit.training_step.cuda
+    t, cuda = audit.training, audit.cuda
     return {
         "name": name,
         "patch_size": audit.patch_size,

@@ -396,5 +396,12 @@ def plus_number(eager: Eager, x: Tensor) -> Tensor:
 def divide(eager: Eager, x: Tensor, y: Tensor) -> Tensor:
     """``x / y`` of equal size: saves both."""
     out = eager.new(x.elements, x.itemsize)
-    eager.record(out, (x, y), (x, y))
+    eager.record(out, (x, y), (x, y), _divided)
     return out
+
+
+def _divided(eager: Eager, function: Function, gradient: Tensor) -> Gradients:
+    """The divisor's gradient, ``-gradient * (x / y / y)``, has three temporaries on its way."""
+    first = eager.new(gradient.elements, gradient.itemsize)
+    eager.spike(3 * gradient.elements * gradient.itemsize)
+    return [first, eager.new(gradient.elements, gradient.itemsize)]

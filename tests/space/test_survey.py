@@ -187,25 +187,33 @@ def test_limits_relaxed_as_advised_leave_something(limits):
     assert ("together" in text) == (len(found.relaxations[0].limits) > 1)
 
 
-def test_patch_sizes_as_advised_run():
+def follow(text, remedy):
+    return survey(load_space(text, [f"{remedy.path}={remedy.value}"]))
+
+
+def test_sizes_and_alignments_as_advised_run():
     text = "architecture: {depth: {choice: [3, 4]}, width: 4}\ntrain: {patch_size: 45x44}\n"
     found = survey(load_space(text))
     assert found.aligned.count == 0
-    assert found.size_advice
-    for advice in found.size_advice:
-        again = survey(load_space(text), patch_size=advice.patch_size)
-        assert again.aligned.count == advice.runs > 0
-    assert "train.patch_size: 48x48  (runs 2 of 2 asked)" in "\n".join(space_page.verdict(found))
+    for remedy in found.remedies:
+        assert follow(text, remedy).aligned.count == remedy.runs > 0
+    assert space_page.verdict(found)[1:] == [
+        "No candidate is feasible: none runs on the patch size. Any of these helps:",
+        "  train.patch_size: 48x48  (2 of 2 asked run)",
+        "  train.patch_size: 48x32  (2 of 2 asked run)",
+        "  train.patch_size: 32x48  (2 of 2 asked run)",
+        "  architecture.align: crop  (2 of 2 asked run)",
+    ]
 
 
 def test_a_norm_with_one_value_asks_for_a_larger_patch():
     text = "architecture: {depth: {choice: [2, 3]}, width: 4, norm: instance}\n"
-    text += "train: {patch_size: 4}\n"
-    found = survey(load_space(text), samples=2)
+    text += "train: {patch_size: 4x4}\n"
+    found = survey(load_space(text))
     assert found.aligned.count == 0
-    best = found.size_advice[0]
-    assert best.patch_size == (8, 8)
-    assert survey(load_space(text), patch_size=(8, 8)).aligned.count == best.runs == 1
+    best = found.remedies[0]
+    assert (best.path, best.value) == ("train.patch_size", "8x8")
+    assert follow(text, best).aligned.count == best.runs == 1
 
 
 def test_a_space_of_broken_rules_says_so():

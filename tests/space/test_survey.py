@@ -10,7 +10,7 @@ import pytest
 
 import unet_nas
 from unet_nas.audit.memory import inference_memory, training_memory
-from unet_nas.cli import main
+from unet_nas.cli import common, main
 from unet_nas.errors import InputError
 from unet_nas.report import space_page
 from unet_nas.space.budget import limit_text
@@ -349,3 +349,12 @@ def test_a_survey_imports_no_torch():
         "assert not {'torch', 'numpy', 'optuna'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code, str(SMALL)], check=True, capture_output=True)
+
+
+def test_progress_is_told_after_two_seconds(monkeypatch, capsys):
+    clock = iter([0, 1, 1.9, 2.5, 2.5, 12])
+    monkeypatch.setattr(common.time, "monotonic", lambda: next(clock))
+    progress = common.Progress("judged")
+    for done in range(1, 5):
+        progress(done, 1_000)
+    assert capsys.readouterr().err == "3 of 1,000 judged\n", "a file gets a line every ten seconds"

@@ -187,6 +187,29 @@ def test_limits_relaxed_as_advised_leave_something(limits):
     assert ("together" in text) == (len(found.relaxations[0].limits) > 1)
 
 
+def test_a_single_limit_is_raised_to_the_cheapest_candidate():
+    text = "architecture: {depth: 2, width: {int: [4, 8]}}\nbudget: {parameters: 1k}\n"
+    cheapest = lower(Architecture(depth=2, width=4)).parameters()
+    (relaxation,) = survey(load_space(text)).relaxations
+    assert relaxation.limits == {"parameters": cheapest}
+    assert relaxation.factor == cheapest / 1_000
+
+
+def test_a_limit_that_is_kept_is_not_advised():
+    text = (
+        "architecture: {depth: 2, width: {choice: [4, 16]}, kernel_size: {choice: [1, 5]}}\n"
+        "train: {patch_size: 32}\n"
+    )
+    found = survey(load_space(text))
+    by_macs = sorted(found.costs["macs"])
+    limits = [
+        f"budget.macs={by_macs[0] - 1}",
+        f"budget.parameters={min(found.costs['parameters'])}",
+    ]
+    (relaxation,) = survey(load_space(text, limits)).relaxations
+    assert relaxation.limits == {"macs": by_macs[0]}
+
+
 def follow(text, remedy):
     return survey(load_space(text, [f"{remedy.path}={remedy.value}"]))
 

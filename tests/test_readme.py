@@ -33,6 +33,11 @@ def test_every_table_of_the_reference_is_that_of_the_code(generate):
     assert generate.reference(text) == text, f"docs/architecture.md is {STALE}"
 
 
+def test_the_exported_file_of_the_page_is_what_the_command_writes(generate):
+    text = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
+    assert generate.exported(text) == text, f"docs/export.md is {STALE}"
+
+
 def test_every_python_example_of_the_readme():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```pycon\n(.*?)```", text, re.DOTALL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from unet_nas.audit.cuda import cuda_memory
 from unet_nas.audit.memory import Training, training_memory
 from unet_nas.errors import InputError
 from unet_nas.operators.builder import Graph
@@ -17,13 +18,23 @@ MAX_BATCH = 1 << 20
 MAX_EXTENT = 1 << 20
 
 
+def _step_bytes(
+    graph: Graph, patch_size: Sequence[int], batch_size: int, training: Training
+) -> int:
+    """Returns what a budget is compared with: tensors on a CPU, reserved memory on CUDA."""
+    memory = training_memory(graph, patch_size, batch_size, training)
+    if training.device == "cuda":
+        return cuda_memory(graph, memory, training).reserved_bytes
+    return memory.peak_bytes
+
+
 def fit_batch(
     architecture: Architecture, budget_bytes: int, patch_size: Sequence[int], training: Training
 ) -> int | None:
     """Returns the largest batch whose training step fits; None where one sample does not."""
     graph = lower(architecture)
     return _largest(
-        lambda batch: training_memory(graph, patch_size, batch, training).peak_bytes,
+        lambda batch: _step_bytes(graph, patch_size, batch, training),
         budget_bytes,
         MAX_BATCH,
     )
@@ -57,7 +68,7 @@ def fit_patch(
 
     def cost(scale: int) -> int:
         size = patch(scale)
-        return 0 if size is None else training_memory(graph, size, batch_size, training).peak_bytes
+        return 0 if size is None else _step_bytes(graph, size, batch_size, training)
 
     best = _largest(cost, budget_bytes, MAX_EXTENT)
     return None if best is None else patch(best)
@@ -93,7 +104,7 @@ def fit_width(
         for narrower in range(width, 0, -1):
             graph = graph_of(narrower)
             if graph is not None:
-                return training_memory(graph, patch_size, batch_size, training).peak_bytes
+                return _step_bytes(graph, patch_size, batch_size, training)
         return 0
 
     limit = architecture.max_width or MAX_CHANNELS

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Precision = Literal["fp32", "bf16", "fp16", "pure-bf16", "pure-fp16"]
 OptimizerKind = Literal["sgd", "adam", "adamw"]
 Implementation = Literal["single", "foreach", "fused"]
+Device = Literal["cpu", "cuda"]
 Mode = Literal["train", "eval"]
 LossKind = Literal["cross_entropy", "dice_cross_entropy"]
 
@@ -44,6 +45,11 @@ def load(file: str, assignments: list[str] | None) -> Architecture:
     from unet_nas.unet.load import load_architecture
 
     return load_architecture(as_path(file), assignments or ())
+
+
+def default_implementation(device: Device) -> Implementation:
+    """Returns how PyTorch runs an optimizer where it is not told."""
+    return "foreach" if device == "cuda" else "single"
 
 
 def as_path(file: str) -> str:

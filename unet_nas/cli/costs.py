@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from unet_nas.cli.common import (
+    Device,
     Implementation,
     Json,
     LossKind,
     OptimizerKind,
     Precision,
     Set,
+    default_implementation,
     load,
     print_json,
     print_table,
@@ -42,8 +44,9 @@ def audit(
     ] = "fp32",
     optimizer: Annotated[OptimizerKind, typer.Option(help="Of the training step.")] = "adamw",
     implementation: Annotated[
-        Implementation, typer.Option(help="How PyTorch runs the optimizer.")
-    ] = "foreach",
+        Implementation | None,
+        typer.Option(help="How PyTorch runs the optimizer; single on cpu, foreach on cuda."),
+    ] = None,
     loss: Annotated[LossKind, typer.Option(help="Of the training step.")] = "dice_cross_entropy",
     checkpoint: Annotated[
         list[str] | None,
@@ -51,6 +54,12 @@ def audit(
             metavar="UNIT", help="Recompute in backward: 0, encoder.stages.0, bottleneck."
         ),
     ] = None,
+    keep_gradients: Annotated[
+        bool, typer.Option("--keep-gradients", help="zero_grad(set_to_none=False).")
+    ] = False,
+    device: Annotated[
+        Device, typer.Option(help="Where it runs; figures for cuda are not verified yet.")
+    ] = "cpu",
     in_place: Annotated[bool, typer.Option("--in-place", help="In-place activations.")] = False,
     budget: Annotated[
         str | None, typer.Option(metavar="BYTES", help="Memory of a training step, as 8GiB.")
@@ -84,10 +93,12 @@ def audit(
     training = Training(
         precision=precision,
         optimizer=optimizer,
-        implementation=implementation,
+        implementation=implementation or default_implementation(device),
         loss=loss,
         checkpoint=tuple(checkpoint or ()),
         in_place=in_place,
+        set_to_none=not keep_gradients,
+        device=device,
     )
     flags = {"csv": as_csv, "markdown": as_markdown, "latex": as_latex, "json": as_json}
     chosen = [name for name, given in flags.items() if given]
@@ -128,10 +139,11 @@ def profile(
     ] = "fp32",
     optimizer: Annotated[OptimizerKind, typer.Option(help="Of the training step.")] = "adamw",
     implementation: Annotated[
-        Implementation, typer.Option(help="How PyTorch runs the optimizer.")
-    ] = "foreach",
+        Implementation | None,
+        typer.Option(help="How PyTorch runs the optimizer; single on cpu, foreach on cuda."),
+    ] = None,
     loss: Annotated[LossKind, typer.Option(help="Of the training step.")] = "dice_cross_entropy",
-    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where it runs.")] = "cpu",
+    device: Annotated[Device, typer.Option(help="Where it runs.")] = "cpu",
     in_channels: Annotated[
         int | None, typer.Option("--in-channels", min=1, help="Of a network of Python code.")
     ] = None,
@@ -157,7 +169,11 @@ def profile(
     from unet_nas.units import parse_duration, parse_size
 
     training = Training(
-        precision=precision, optimizer=optimizer, implementation=implementation, loss=loss
+        precision=precision,
+        optimizer=optimizer,
+        implementation=implementation or default_implementation(device),
+        loss=loss,
+        device=device,
     )
     size = parse_size(patch_size)
     foreign = file.startswith("python:")
@@ -248,7 +264,7 @@ def _print_audits(request: _AuditRequest, by: str | None) -> None:
         elif not request.style:
             print(f"\n{audit_tables.conventions(first)}")
     budget = request.budget_bytes
-    if budget is not None and any(a.peak_training_bytes > budget for a in audits.values()):
+    if budget is not None and any(a.budgeted_bytes > budget for a in audits.values()):
         raise typer.Exit(2)
 
 

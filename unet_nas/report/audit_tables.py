@@ -28,6 +28,9 @@ def conventions(audit: Audit) -> str:
         options.append(f"checkpoint {', '.join(t.checkpoint)}")
     if t.in_place:
         options.append("in-place activations")
+    if not t.set_to_none:
+        options.append("gradients kept")
+    options.append(t.device)
     return (
         f"For a {', '.join(options)}. MACs: multiply-accumulates of convolutions in one forward "
         "pass of the batch; FLOPs = 2 x MACs. Memory: bytes of tensors alive at once in a "
@@ -92,11 +95,26 @@ def summary(audit: Audit, budget_bytes: int | None = None) -> list[tuple[str, st
     ]
     lines += [(f"  {kind}", _bytes(n)) for kind, n in audit.breakdown.items() if n]
     lines.append(("peak in inference", _bytes(audit.peak_inference_bytes)))
+    lines += _cuda_lines(audit)
     if budget_bytes is not None:
-        fits = audit.peak_training_bytes <= budget_bytes
+        fits = audit.budgeted_bytes <= budget_bytes
         verdict = "fits" if fits else "does not fit"
-        lines.append(("budget", f"{_bytes(budget_bytes)}: the training step {verdict}"))
+        counted = "tensors" if audit.cuda is None else "reserved"
+        text = f"{_bytes(budget_bytes)}: the training step {verdict} ({counted})"
+        lines.append(("budget", text))
     return lines
+
+
+def _cuda_lines(audit: Audit) -> list[tuple[str, str]]:
+    """Returns what CUDA's caching allocator makes of the step, labelled as what it is."""
+    cuda = audit.cuda
+    if cuda is None:
+        return []
+    return [
+        ("on CUDA, not verified", "without cuDNN and cuBLAS workspaces and the CUDA context"),
+        ("  allocated", f"{_bytes(cuda.allocated_bytes)}, in blocks of 512 bytes"),
+        ("  reserved", f"{_bytes(cuda.reserved_bytes)}, in segments"),
+    ]
 
 
 def comparison_table(audits: Mapping[str, Audit]) -> Table:
@@ -161,7 +179,7 @@ def _change(value: int, base: int) -> str:
 
 def as_json(name: str, audit: Audit) -> dict[str, Any]:
     """Returns an audit as plain data with stable keys."""
-    t = audit.training
+    t, cuda = audit.training, audit.cuda
     return {
         "name": name,
         "patch_size": audit.patch_size,
@@ -172,6 +190,8 @@ def as_json(name: str, audit: Audit) -> dict[str, Any]:
         "loss": t.loss,
         "checkpoint": t.checkpoint,
         "in_place": t.in_place,
+        "set_to_none": t.set_to_none,
+        "device": t.device,
         "memory_counts": "tensors",
         "parameters": audit.parameters,
         "buffers": audit.total.buffers,
@@ -185,6 +205,9 @@ def as_json(name: str, audit: Audit) -> dict[str, Any]:
         "peak_training_bytes": audit.peak_training_bytes,
         "peak_inference_bytes": audit.peak_inference_bytes,
         "peak_at": audit.peak_at,
+        "cuda_allocated_bytes": None if cuda is None else cuda.allocated_bytes,
+        "cuda_reserved_bytes": None if cuda is None else cuda.reserved_bytes,
+        "cuda_verified": False,
         "breakdown": audit.breakdown,
         "stages": [_cost_json(audit, cost) for cost in audit.stages],
     }

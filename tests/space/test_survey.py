@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import unet_nas
-from unet_nas.audit.memory import inference_memory, training_memory
+from unet_nas.audit.memory import Training, inference_memory, training_memory
 from unet_nas.cli import common, main
 from unet_nas.errors import InputError
 from unet_nas.report import space_page
@@ -277,6 +277,17 @@ def test_without_a_patch_size_only_parameters_are_judged():
         survey(load_space(text, ["budget.macs=1G"]))
 
 
+def test_on_cuda_the_reserved_memory_is_limited():
+    training = Training(device="cuda", implementation="foreach")
+    text = "architecture: {depth: 2, width: 8}\ntrain: {patch_size: 64, batch_size: 2}\n"
+    net = Architecture(depth=2, width=8)
+    found = unet_nas.audit(net, patch_size=(64, 64), batch_size=2, training=training)
+    for limit, count in ((found.budgeted_bytes, 1), (found.budgeted_bytes - 1, 0)):
+        space = load_space(text, [f"budget.training_memory={limit}"])
+        assert survey(space, training=training).feasible.count == count
+    assert found.budgeted_bytes > found.peak_training_bytes
+
+
 def test_another_number_of_axes_is_a_misfit():
     text = "architecture: {spatial_dims: {int: [1, 3]}, depth: 2, width: 4}\n"
     found = survey(load_space(text), patch_size=(16, 16))
@@ -320,7 +331,7 @@ def test_the_page(tmp_path, capsys):
         "memory of a training step",
         "least parameters",
         "Patch 44. MACs: multiply-accumulates",
-        "batch 2, fp32, adamw (foreach), dice-cross-entropy",
+        "batch 2, fp32, adamw (single), dice-cross-entropy, cpu: bytes of tensors",
     ):
         assert text in out
     assert "█" in out

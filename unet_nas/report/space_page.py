@@ -305,11 +305,14 @@ def conventions(survey: Survey) -> str:
     batches = sorted({conditions.batch_size for conditions in survey.conditions})
     if not sizes:
         return "Without a patch size (train.patch_size or --patch-size) only parameters are known."
+    options = f"{t.precision}, {t.optimizer} ({t.implementation}), {t.loss.replace('_', '-')}"
+    counted = "bytes of tensors alive at once, without library workspaces and allocator rounding"
+    if t.device == "cuda":
+        counted = "bytes that the allocator reserves (not verified), without library workspaces"
     return (
         f"Patch {_few(list(sizes))}. MACs: multiply-accumulates of convolutions in a forward pass "
-        f"of one patch. Training memory: bytes of tensors alive at once in a step with batch "
-        f"{_few([str(n) for n in batches])}, {t.precision}, {t.optimizer} ({t.implementation}), "
-        f"{t.loss.replace('_', '-')}, without library workspaces and allocator rounding."
+        f"of one patch. Training memory: of a step with batch {_few([str(n) for n in batches])}, "
+        f"{options}, {t.device}: {counted}."
     )
 
 

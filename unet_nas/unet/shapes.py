@@ -285,9 +285,10 @@ class AxisSizes:
         a period of its own, so residues are sieved: condition after condition, from the
         shortest period on, only those that are left are looked at.
         """
-        threshold = self._threshold()
+        # where scales differ there may be no threshold: what PadTo adds can outgrow its map
         if not all(slot.regular for slot in self._slots):
             return None
+        threshold = self._threshold()
         if not all(condition.possible for condition in self._conditions):
             few = any(self.valid(n) for n in range(1, threshold + MAX_PERIOD))
             return None if few else ValidSizes(threshold, 1, ())

@@ -17,9 +17,12 @@ import json
 import platform
 import statistics
 import time
+from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import asdict, astuple, dataclass, fields
 from datetime import UTC, datetime
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -96,7 +99,7 @@ def summary(rows: Sequence[Row], seconds: float) -> dict[str, object]:
         "misses": [asdict(r) for r in ran if _missed(r)],
         "seconds": round(seconds),
         "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
+        "threads": 1,
         "python": platform.python_version(),
         "machine": _processor(),
         "date": datetime.now(UTC).date().isoformat(),
@@ -123,20 +126,31 @@ def _processor() -> str:
     return names[0] if names else platform.processor()
 
 
+def _run_seed(seed: int) -> Row:
+    torch.set_num_threads(1)
+    return run_case(draw_memory_case(seed))
+
+
 def main() -> None:
     """Runs the cases and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", type=int, default=300)
     parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
+    parser.add_argument("--minutes", type=float, default=60, help="start no case after this time")
     parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
     start, rows = time.monotonic(), []
-    for seed in range(arguments.first_seed, arguments.first_seed + arguments.cases):
-        row = run_case(draw_memory_case(seed))
-        rows.append(row)
-        if not row.error and _missed(row):
-            print("miss:", row, flush=True)
+    seeds = range(arguments.first_seed, arguments.first_seed + arguments.cases)
+    with ProcessPoolExecutor(arguments.jobs, get_context("spawn")) as pool:
+        pending = deque(seeds)
+        running = {pool.submit(_run_seed, pending.popleft()) for _ in range(arguments.jobs)}
+        while running:
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            rows += [future.result() for future in done]
+            if pending and time.monotonic() - start < 60 * arguments.minutes:
+                running |= {pool.submit(_run_seed, pending.popleft())}
+    rows.sort(key=lambda row: row.seed)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     with arguments.output.open("w", newline="") as file:
         writer = csv.writer(file)
@@ -144,7 +158,7 @@ def main() -> None:
         writer.writerows(astuple(row) for row in rows)
     result = summary(rows, time.monotonic() - start)
     arguments.output.with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps({k: v for k, v in result.items() if k != "misses"}, indent=2))
+    print(json.dumps(result, indent=2))
 
 
 if __name__ == "__main__":

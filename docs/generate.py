@@ -1,7 +1,8 @@
 """Fills in what the documentation takes from the code: ``make docs``.
 
 In ``README.md`` the output below each ``$ unet-nas …`` line; in ``docs/architecture.md`` the
-tables between ``<!-- name -->`` and ``<!-- end -->``. Tests compare the result with the files.
+tables between ``<!-- name -->`` and ``<!-- end -->``; in ``docs/export.md`` the exported file.
+Tests compare the result with the files.
 """
 
 import contextlib
@@ -101,6 +102,25 @@ def _table(options: Iterable[Option]) -> str:
     return "\n".join(["| field | default | meaning |", "| :-- | :-- | :-- |", *rows])
 
 
+# --- docs/export.md ------------------------------------------------------------------------
+
+
+def exported(text: str) -> str:
+    """Returns a text with the model that its command writes of its YAML file."""
+    found = re.search(r"^unet-nas export (\S+) --to (\S+).*$", text, re.MULTILINE)
+    given = re.search(r"```yaml\n(.*?)```", text, re.DOTALL)
+    if found is None or given is None:
+        raise ValueError("docs/export.md must show a YAML file and the command that exports it")
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        Path(found[1]).write_text(given[1], encoding="utf-8")
+        output_of(found[0])
+        model = Path(found[2], "model.py").read_text(encoding="utf-8")
+    block = f"```python\n{model}```"
+    return re.sub(r"```python\n.*?```", lambda _: block, text, count=1, flags=re.DOTALL)
+
+
 if __name__ == "__main__":
-    for path, fill in ((ROOT / "README.md", readme), (ROOT / "docs/architecture.md", reference)):
+    pages = {"README.md": readme, "docs/architecture.md": reference, "docs/export.md": exported}
+    for name, fill in pages.items():
+        path = ROOT / name
         path.write_text(fill(path.read_text(encoding="utf-8")), encoding="utf-8")

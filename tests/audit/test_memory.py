@@ -23,7 +23,7 @@ from unet_nas.unet.architecture import Architecture
 from unet_nas.unet.graph import lower
 
 # Seeds whose networks PyTorch can run: some half-precision 3D kernels are missing on a CPU.
-SAMPLE = [2, 3, 5, 6, 7, 9, 10, 12, 13, 14, 23, 42, 43, 77, 100, 10055]
+SAMPLE = [3, 5, 6, 7, 9, 10, 12, 13, 14, 23, 42, 43, 77, 10055]
 
 
 @pytest.fixture(autouse=True)

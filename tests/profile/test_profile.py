@@ -299,3 +299,12 @@ def test_static_imports_need_no_torch() -> None:
     names = ("unet_nas.profile.profile", "unet_nas.records", "unet_nas.report.profile_tables")
     code = f"import sys, {', '.join(names)}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_checkpointing_costs_nothing_in_inference() -> None:
+    """In evaluation nothing is recomputed, so what enters a unit is freed as always."""
+    checkpoint = ("encoder.stages.0", "decoder.stages.0", "bottleneck")
+    parts = ("inference_memory",)
+    jobs = [job_of(TINY, parts=parts, training=Training(checkpoint=c)) for c in ((), checkpoint)]
+    plain, checkpointed = (lines_of(job)[-1]["value"]["tensor_bytes"] for job in jobs)
+    assert plain == checkpointed == audit(TINY, patch_size=SIZE).peak_inference_bytes

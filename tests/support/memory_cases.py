@@ -55,7 +55,7 @@ def draw_training(rng: Random, graph: Graph) -> Training:
         precision=rng.choice(("fp32", "fp32", "bf16", "bf16", "fp16", "pure-bf16", "pure-fp16")),
         optimizer=optimizer,
         momentum=momentum,
-        nesterov=momentum and rng.random() < 0.4,
+        nesterov=momentum and rng.random() < 0.4 and optimizer == "sgd",
         weight_decay=rng.random() < 0.5,
         implementation=rng.choice(("single", "foreach", "fused")),
         loss=rng.choice(("cross_entropy", "dice_cross_entropy")),

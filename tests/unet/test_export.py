@@ -1,7 +1,6 @@
 """The command export: what it writes, refuses and never loses."""
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -156,24 +155,3 @@ def test_export_does_without_torch(tmp_path):
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
-
-
-# --- the page about it ----------------------------------------------------------------------
-
-
-def test_the_example_of_the_page_is_what_the_command_writes(tmp_path):
-    page = (ROOT / "docs" / "export.md").read_text("utf-8")
-    given, model = (
-        re.search(rf"```{kind}\n(.*?)```", page, re.DOTALL)[1] for kind in ("yaml", "python")
-    )
-    (tmp_path / "small.yaml").write_text(given, "utf-8")
-    command = re.search(r"^unet-nas (export small\.yaml .*)$", page, re.MULTILINE)[1]
-    arguments = command.replace("small.yaml", str(tmp_path / "small.yaml")).split()
-    arguments[arguments.index("--to") + 1] = str(tmp_path / "to")
-    assert run(*arguments) == 0
-    written = (tmp_path / "to" / "model.py").read_text("utf-8")
-    assert without_version(written) == without_version(model)
-
-
-def without_version(text: str) -> str:
-    return re.sub(r"unet_nas \S+\.\n", "unet_nas.\n", text)

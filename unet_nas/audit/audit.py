@@ -8,6 +8,7 @@ from functools import cached_property
 from math import prod
 
 from unet_nas.audit.cost import Cost, check_batch_size, node_costs, part_costs, summed, with_output
+from unet_nas.audit.cuda import CudaMemory, cuda_memory
 from unet_nas.audit.memory import Memory, Training, inference_memory, training_memory
 from unet_nas.audit.receptive_field import Field, receptive_fields
 from unet_nas.operators.builder import Graph
@@ -29,6 +30,7 @@ class Audit:
         total: cost of the network; its size and channels are those of the main output.
         training_step: memory of one training step in the steady state.
         inference: memory of one forward pass without gradients.
+        cuda: what CUDA's allocator would make of the training step (not verified); None on a CPU.
     """
 
     graph: Graph
@@ -39,6 +41,7 @@ class Audit:
     total: Cost
     training_step: Memory
     inference: Memory
+    cuda: CudaMemory | None
 
     @property
     def patch_size(self) -> Size:
@@ -79,6 +82,11 @@ class Audit:
     def peak_inference_bytes(self) -> int:
         """Most bytes of tensors alive at once in inference."""
         return self.inference.peak_bytes
+
+    @property
+    def budgeted_bytes(self) -> int:
+        """What a memory budget is compared with: tensors on a CPU, reserved memory on CUDA."""
+        return self.peak_training_bytes if self.cuda is None else self.cuda.reserved_bytes
 
     @property
     def peak_at(self) -> str:
@@ -149,13 +157,24 @@ def audit(
     options = training or Training()
     sizes = shapes(graph, patch_size)
     nodes = node_costs(graph, sizes, batch_size)
-    return Audit(
+    step = training_memory(graph, patch_size, batch_size, options, sizes=sizes)
+    inference = inference_memory(
         graph,
-        sizes,
+        patch_size,
         batch_size,
-        options,
-        tuple(nodes),
-        with_output(graph, summed("total", nodes), nodes),
-        training_memory(graph, patch_size, batch_size, options),
-        inference_memory(graph, patch_size, batch_size, options.precision),
+        options.precision,
+        in_place=options.in_place,
+        device=options.device,
+        sizes=sizes,
+    )
+    return Audit(
+        graph=graph,
+        sizes=sizes,
+        batch_size=batch_size,
+        training=options,
+        nodes=tuple(nodes),
+        total=with_output(graph, summed("total", nodes), nodes),
+        training_step=step,
+        inference=inference,
+        cuda=cuda_memory(graph, step, options) if options.device == "cuda" else None,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from unet_nas.audit.cuda import cuda_memory
 from unet_nas.audit.memory import Training, training_memory
 from unet_nas.errors import InputError
 from unet_nas.operators.builder import Graph
@@ -12,9 +13,15 @@ from unet_nas.unet.architecture import Architecture
 from unet_nas.unet.graph import lower, lower_with_faults
 from unet_nas.unet.shapes import AxisSizes, Size
 
-#: nobody trains beyond these; the search for an upper bound ends here
-MAX_BATCH = 1 << 20
-MAX_EXTENT = 1 << 20
+
+def _step_bytes(
+    graph: Graph, patch_size: Sequence[int], batch_size: int, training: Training
+) -> int:
+    """Returns what a budget is compared with: tensors on a CPU, reserved memory on CUDA."""
+    memory = training_memory(graph, patch_size, batch_size, training)
+    if training.device == "cuda":
+        return cuda_memory(graph, memory, training).reserved_bytes
+    return memory.peak_bytes
 
 
 def fit_batch(
@@ -22,11 +29,7 @@ def fit_batch(
 ) -> int | None:
     """Returns the largest batch whose training step fits; None where one sample does not."""
     graph = lower(architecture)
-    return _largest(
-        lambda batch: training_memory(graph, patch_size, batch, training).peak_bytes,
-        budget_bytes,
-        MAX_BATCH,
-    )
+    return _largest(lambda batch: _step_bytes(graph, patch_size, batch, training), budget_bytes)
 
 
 def fit_patch(
@@ -57,9 +60,9 @@ def fit_patch(
 
     def cost(scale: int) -> int:
         size = patch(scale)
-        return 0 if size is None else training_memory(graph, size, batch_size, training).peak_bytes
+        return 0 if size is None else _step_bytes(graph, size, batch_size, training)
 
-    best = _largest(cost, budget_bytes, MAX_EXTENT)
+    best = _largest(cost, budget_bytes)
     return None if best is None else patch(best)
 
 
@@ -93,7 +96,7 @@ def fit_width(
         for narrower in range(width, 0, -1):
             graph = graph_of(narrower)
             if graph is not None:
-                return training_memory(graph, patch_size, batch_size, training).peak_bytes
+                return _step_bytes(graph, patch_size, batch_size, training)
         return 0
 
     limit = architecture.max_width or MAX_CHANNELS
@@ -103,14 +106,14 @@ def fit_width(
     return next((width for width in range(best, 0, -1) if graph_of(width)), None)
 
 
-def _largest(cost: Callable[[int], int], budget: int, limit: int) -> int | None:
-    """Returns the largest number up to ``limit`` whose cost is within the budget."""
+def _largest(cost: Callable[[int], int], budget: int, limit: int | None = None) -> int | None:
+    """Returns the largest number (up to ``limit``) whose cost is within the budget."""
     if cost(1) > budget:
         return None
     low, high = 1, 2
-    while high <= limit and cost(high) <= budget:
+    while (limit is None or high <= limit) and cost(high) <= budget:
         low, high = high, 2 * high
-    high = min(high, limit + 1)
+    high = high if limit is None else min(high, limit + 1)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if cost(middle) <= budget else (low, middle)

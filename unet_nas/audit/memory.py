@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Literal
 
+from unet_nas.errors import InputError
 from unet_nas.operators import loss as losses
 from unet_nas.operators import optimizer as optimizers
 from unet_nas.operators import primitives as p
@@ -34,10 +35,11 @@ from unet_nas.operators.tape import (
     buffer_elements,
     weight_elements,
 )
-from unet_nas.unet.shapes import shapes
+from unet_nas.unet.shapes import Size, shapes
 from unet_nas.unet.stages import checkpoint_units, inplace_nodes
 
 Precision = Literal["fp32", "bf16", "fp16", "pure-bf16", "pure-fp16"]
+Device = Literal["cpu", "cuda"]
 Phase = Literal["forward", "loss", "backward", "recompute", "optimizer"]
 
 _COUNTER_BYTES = 8
@@ -56,11 +58,13 @@ class Training:
         momentum: Whether SGD keeps a momentum buffer.
         nesterov: Whether SGD's momentum is Nesterov's.
         weight_decay: Whether it is not zero (SGD and Adam then copy gradients).
-        implementation: The optimizer's: ``single`` tensor, ``foreach`` or ``fused``.
+        implementation: The optimizer's: ``single`` tensor (PyTorch's default on a CPU),
+            ``foreach`` (its default on CUDA) or ``fused``.
         loss: Which loss.
         set_to_none: Whether ``zero_grad`` frees the gradients.
         in_place: Whether activations overwrite their input where that is safe.
         checkpoint: Units recomputed in backward, as `unet_nas.unet.build` takes them.
+        device: Whose operators: ``cpu``, or ``cuda`` (not confirmed by a GPU; see `audit.cuda`).
     """
 
     precision: Precision = "fp32"
@@ -68,11 +72,16 @@ class Training:
     momentum: bool = True
     nesterov: bool = False
     weight_decay: bool = True
-    implementation: Implementation = "foreach"
-    loss: LossKind = "cross_entropy"
+    implementation: Implementation = "single"
+    loss: LossKind = "dice_cross_entropy"
     set_to_none: bool = True
     in_place: bool = False
     checkpoint: tuple[str, ...] = ()
+    device: Device = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.nesterov and not (self.optimizer == "sgd" and self.momentum):
+            raise InputError("nesterov needs the optimizer sgd with momentum")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +95,7 @@ class Memory:
         breakdown: Bytes at the peak by what they are; they add up to ``peak_bytes``.
         live_bytes: Bytes alive after each allocation or release.
         visits: ``(position in live_bytes, node, phase)`` at each change of node.
+        storages: Every block, with the positions in ``live_bytes`` between which it lived.
     """
 
     peak_bytes: int
@@ -94,14 +104,29 @@ class Memory:
     breakdown: dict[str, int]
     live_bytes: list[int] = field(repr=False)
     visits: list[tuple[int, str, str]] = field(repr=False)
+    storages: list[Storage] = field(repr=False)
 
 
 def training_memory(
-    graph: Graph, patch_size: Sequence[int], batch_size: int, training: Training | None = None
+    graph: Graph,
+    patch_size: Sequence[int],
+    batch_size: int,
+    training: Training | None = None,
+    *,
+    sizes: Sequence[Size] | None = None,
 ) -> Memory:
-    """Returns the memory of one training step in the steady state (the second and later)."""
+    """Returns the memory of one training step in the steady state (the second and later).
+
+    Args:
+        graph: The network.
+        patch_size: Spatial size of the input.
+        batch_size: Samples.
+        training: How the step runs.
+        sizes: Of every node, where they are known already.
+    """
     options = training or Training()
-    run = _Run(graph, patch_size, batch_size, options.precision, training=True)
+    sizes = sizes or shapes(graph, patch_size)
+    run = _Run(graph, sizes, batch_size, options.precision, training=True, device=options.device)
     eager = run.eager
     run.cut(options)
     _make_training_state(run, options)
@@ -141,9 +166,12 @@ def inference_memory(
     precision: Precision = "fp32",
     *,
     in_place: bool = False,
+    device: Device = "cpu",
+    sizes: Sequence[Size] | None = None,
 ) -> Memory:
     """Returns the memory of one forward pass in evaluation mode without gradients."""
-    run = _Run(graph, patch_size, batch_size, precision, training=False)
+    sizes = sizes or shapes(graph, patch_size)
+    run = _Run(graph, sizes, batch_size, precision, training=False, device=device)
     run.cut(Training(in_place=in_place))
     run.forward()
     return _memory(run)
@@ -172,18 +200,19 @@ class _Run:
     def __init__(
         self,
         graph: Graph,
-        patch_size: Sequence[int],
+        sizes: Sequence[Size],
         batch: int,
         precision: Precision,
         *,
         training: bool,
+        device: Device,
     ) -> None:
         self.graph = graph
         self.eager = Eager(grad=training)
         autocast = 2 if precision in ("bf16", "fp16") else None
         self.width = 2 if precision.startswith("pure") else 4
-        self.mode = Mode(batch, training, autocast, "cpu")
-        self.sizes = shapes(graph, patch_size)
+        self.mode = Mode(batch, training, autocast, device)
+        self.sizes = sizes
         self.sites = [self._site(i) for i in range(len(graph.nodes))]
         self._place_state()
         self.segments: list[tuple[range, bool]] = [(range(1, len(graph.nodes)), False)]
@@ -354,7 +383,7 @@ def _memory(run: _Run) -> Memory:
     visits = [(start, names[place], phase) for start, place, phase in eager.visits]
     _, node, phase = max(v for v in visits if v[0] <= position)
     breakdown = _breakdown(eager.storages, position, peak)
-    return Memory(peak, node, phase, breakdown, eager.timeline, visits)
+    return Memory(peak, node, phase, breakdown, eager.timeline, visits, eager.storages)
 
 
 def _breakdown(storages: Sequence[Storage], position: int, peak_bytes: int) -> dict[str, int]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Precision = Literal["fp32", "bf16", "fp16", "pure-bf16", "pure-fp16"]
 OptimizerKind = Literal["sgd", "adam", "adamw"]
 Implementation = Literal["single", "foreach", "fused"]
+Device = Literal["cpu", "cuda"]
 Mode = Literal["train", "eval"]
 LossKind = Literal["cross_entropy", "dice_cross_entropy"]
 
@@ -44,6 +45,11 @@ def load(file: str, assignments: list[str] | None) -> Architecture:
     from unet_nas.unet.load import load_architecture
 
     return load_architecture(as_path(file), assignments or ())
+
+
+def default_implementation(device: Device) -> Implementation:
+    """Returns how PyTorch runs an optimizer where it is not told."""
+    return "foreach" if device == "cuda" else "single"
 
 
 def as_path(file: str) -> str:
@@ -76,11 +82,16 @@ def print_table(table: DataTable, style: str) -> None:
         print(render(table, style))  # type: ignore[arg-type]
         return
     from rich.console import Console
+    from rich.measure import Measurement
 
     console = Console(highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console = Console(highlight=False, width=_FILE_WIDTH)
-    console.print(to_rich(table))
+    made = to_rich(table)
+    # a number that is cut is a wrong number: a narrow terminal wraps whole lines instead
+    needed = Measurement.get(console, console.options.update(max_width=10_000), made).minimum
+    console.width = max(console.width, needed)
+    console.print(made)
     if table.caption:
         print(table.caption)
 

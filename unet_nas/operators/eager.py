@@ -18,7 +18,8 @@ from typing import Literal
 
 Kind = Literal["parameters", "buffers", "gradients", "optimizer", "input", "temporaries"]
 
-_LATEST = 1 << 60
+#: the position at which what is still alive would die
+ALIVE = 1 << 60
 #: the order of the functions that accumulate into a parameter's gradient
 _LEAF = -1
 
@@ -29,9 +30,9 @@ class Storage:
     # class attributes, not slots: most storages are never saved, and making one stays cheap
     owners = 1
     saves = 0
-    died = _LATEST
-    saved_from = _LATEST
-    saved_until = _LATEST
+    died = ALIVE
+    saved_from = ALIVE
+    saved_until = ALIVE
 
     def __init__(self, size_bytes: int, kind: Kind, born: int, place: int) -> None:
         self.size_bytes = size_bytes

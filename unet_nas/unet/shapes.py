@@ -86,8 +86,13 @@ def shapes(graph: Graph, patch_size: Sequence[int]) -> tuple[Size, ...]:
     return tuple(zip(*(trace.sizes for trace in traces), strict=True))
 
 
-def check_patch_size(dims: int, patch_size: Sequence[int]) -> None:
+def check_patch_size(dims: int, patch_size: object) -> None:
     """Raises SizeError unless ``patch_size`` is one positive integer per axis."""
+    if isinstance(patch_size, str) or not isinstance(patch_size, Sequence):
+        raise SizeError(
+            f"a patch size must be a sequence of {dims} numbers, such as "
+            f"{(256,) * dims}, got {patch_size!r}"
+        )
     given = "x".join(map(str, patch_size))
     if len(patch_size) != dims:
         raise SizeError(

@@ -16,6 +16,7 @@ import csv
 import json
 import platform
 import statistics
+import subprocess
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -103,6 +104,7 @@ def summary(rows: Sequence[Row], seconds: float) -> dict[str, object]:
         "python": platform.python_version(),
         "machine": _processor(),
         "date": datetime.now(UTC).date().isoformat(),
+        "revision": _revision(),
     }
 
 
@@ -118,6 +120,17 @@ def _agreement(pairs: Sequence[tuple[int, int]]) -> dict[str, float]:
 def _missed(row: Row) -> bool:
     training = row.predicted_training != row.measured_training
     return training or row.predicted_inference != row.measured_inference
+
+
+def _revision() -> str:
+    done = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip()
 
 
 def _processor() -> str:

@@ -38,6 +38,8 @@ _HOMES = {
     "shapes": "unet_nas.unet.shapes",
 }
 
+_CALLABLE = ("audit", "profile")
+
 __all__ = [
     "Architecture",
     "DocumentError",
@@ -59,10 +61,12 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("unet-nas")
+    if name in _CALLABLE:  # a layer that can be called by its name
+        return import_module(f"unet_nas.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'unet_nas' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *_HOMES, *_CALLABLE})

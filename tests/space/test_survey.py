@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import unet_nas
-from unet_nas.audit.memory import inference_memory, training_memory
-from unet_nas.cli import main
+from unet_nas.audit.memory import Training, inference_memory, training_memory
+from unet_nas.cli import common, main
 from unet_nas.errors import InputError
 from unet_nas.report import space_page
 from unet_nas.space.budget import limit_text
@@ -187,25 +187,56 @@ def test_limits_relaxed_as_advised_leave_something(limits):
     assert ("together" in text) == (len(found.relaxations[0].limits) > 1)
 
 
-def test_patch_sizes_as_advised_run():
+def test_a_single_limit_is_raised_to_the_cheapest_candidate():
+    text = "architecture: {depth: 2, width: {int: [4, 8]}}\nbudget: {parameters: 1k}\n"
+    cheapest = lower(Architecture(depth=2, width=4)).parameters()
+    (relaxation,) = survey(load_space(text)).relaxations
+    assert relaxation.limits == {"parameters": cheapest}
+    assert relaxation.factor == cheapest / 1_000
+
+
+def test_a_limit_that_is_kept_is_not_advised():
+    text = (
+        "architecture: {depth: 2, width: {choice: [4, 16]}, kernel_size: {choice: [1, 5]}}\n"
+        "train: {patch_size: 32}\n"
+    )
+    found = survey(load_space(text))
+    by_macs = sorted(found.costs["macs"])
+    limits = [
+        f"budget.macs={by_macs[0] - 1}",
+        f"budget.parameters={min(found.costs['parameters'])}",
+    ]
+    (relaxation,) = survey(load_space(text, limits)).relaxations
+    assert relaxation.limits == {"macs": by_macs[0]}
+
+
+def follow(text, remedy):
+    return survey(load_space(text, [f"{remedy.path}={remedy.value}"]))
+
+
+def test_sizes_and_alignments_as_advised_run():
     text = "architecture: {depth: {choice: [3, 4]}, width: 4}\ntrain: {patch_size: 45x44}\n"
     found = survey(load_space(text))
     assert found.aligned.count == 0
-    assert found.size_advice
-    for advice in found.size_advice:
-        again = survey(load_space(text), patch_size=advice.patch_size)
-        assert again.aligned.count == advice.runs > 0
-    assert "train.patch_size: 48x48  (runs 2 of 2 asked)" in "\n".join(space_page.verdict(found))
+    for remedy in found.remedies:
+        assert follow(text, remedy).aligned.count == remedy.runs > 0
+    assert space_page.verdict(found)[1:] == [
+        "No candidate is feasible: none runs on the patch size. Any of these helps:",
+        "  train.patch_size: 48x48  (2 of 2 asked run)",
+        "  train.patch_size: 48x32  (2 of 2 asked run)",
+        "  train.patch_size: 32x48  (2 of 2 asked run)",
+        "  architecture.align: crop  (2 of 2 asked run)",
+    ]
 
 
 def test_a_norm_with_one_value_asks_for_a_larger_patch():
     text = "architecture: {depth: {choice: [2, 3]}, width: 4, norm: instance}\n"
-    text += "train: {patch_size: 4}\n"
-    found = survey(load_space(text), samples=2)
+    text += "train: {patch_size: 4x4}\n"
+    found = survey(load_space(text))
     assert found.aligned.count == 0
-    best = found.size_advice[0]
-    assert best.patch_size == (8, 8)
-    assert survey(load_space(text), patch_size=(8, 8)).aligned.count == best.runs == 1
+    best = found.remedies[0]
+    assert (best.path, best.value) == ("train.patch_size", "8x8")
+    assert follow(text, best).aligned.count == best.runs == 1
 
 
 def test_a_space_of_broken_rules_says_so():
@@ -244,6 +275,17 @@ def test_without_a_patch_size_only_parameters_are_judged():
     assert (found.feasible.count, list(found.extremes)) == (1, ["parameters"])
     with pytest.raises(InputError, match=r"budget.macs needs a patch size; fix: give train"):
         survey(load_space(text, ["budget.macs=1G"]))
+
+
+def test_on_cuda_the_reserved_memory_is_limited():
+    training = Training(device="cuda", implementation="foreach")
+    text = "architecture: {depth: 2, width: 8}\ntrain: {patch_size: 64, batch_size: 2}\n"
+    net = Architecture(depth=2, width=8)
+    found = unet_nas.audit(net, patch_size=(64, 64), batch_size=2, training=training)
+    for limit, count in ((found.budgeted_bytes, 1), (found.budgeted_bytes - 1, 0)):
+        space = load_space(text, [f"budget.training_memory={limit}"])
+        assert survey(space, training=training).feasible.count == count
+    assert found.budgeted_bytes > found.peak_training_bytes
 
 
 def test_another_number_of_axes_is_a_misfit():
@@ -289,7 +331,7 @@ def test_the_page(tmp_path, capsys):
         "memory of a training step",
         "least parameters",
         "Patch 44. MACs: multiply-accumulates",
-        "batch 2, fp32, adamw (foreach), dice-cross-entropy",
+        "batch 2, fp32, adamw (single), dice-cross-entropy, cpu: bytes of tensors",
     ):
         assert text in out
     assert "█" in out
@@ -341,3 +383,12 @@ def test_a_survey_imports_no_torch():
         "assert not {'torch', 'numpy', 'optuna'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code, str(SMALL)], check=True, capture_output=True)
+
+
+def test_progress_is_told_after_two_seconds(monkeypatch, capsys):
+    clock = iter([0, 1, 1.9, 2.5, 2.5, 12])
+    monkeypatch.setattr(common.time, "monotonic", lambda: next(clock))
+    progress = common.Progress("judged")
+    for done in range(1, 5):
+        progress(done, 1_000)
+    assert capsys.readouterr().err == "3 of 1,000 judged\n", "a file gets a line every ten seconds"

@@ -46,7 +46,7 @@ NUMBERS: dict[str, Sequence[float]] = {
     "in_channels": (1, 2, 2, 4),
     "classes": (1, 2, 3, 4),
     "width": (2, 4, 4, 4, 8) * 4 + (MAX_CHANNELS,),
-    "growth": (0.5, 1, 1.0, 1.5, 2.0, 2.0),
+    "growth": (0.5, 1, 1.0, 1.5, 1.5, 2.0, 2.0),
     "max_width": (2, 4, 8, 8, 16),
     "features": (1, 2, 4, 4, 4, 8),
     "conv_features": (2, 4, 4, 8),
@@ -55,7 +55,6 @@ NUMBERS: dict[str, Sequence[float]] = {
     "conv_kernels": (1, 2, 3, 3, 3, 5),
     "skip_after": (0, 1, 1, 2),
     "fuse": (0, 1, 1, 2),
-    "stride_on": (0, 1),
     "group_width": (1, 2, 2, 4),
     "projection_kernel": (1, 1, 2, 3),
     "dilation": (1, 1, 2, 2, 3),
@@ -67,7 +66,12 @@ NUMBERS: dict[str, Sequence[float]] = {
     "output_padding": (0, 1, 2),
     "expansion": (0.5, 1.0, 1.5, 2.0),
     "rate": (0, 0.1, 0.5),
+    "stride_on": (0, 0, 1, 2, 3),
+    "scales": (1, 2, 3, 4, 5),
 }
+
+#: words that are drawn twice as often as the others: their rules are rarely broken else
+MORE_OFTEN = ("repeat",)
 
 #: how often a field is written; by class and field, by class, or by field
 PRESENCE: dict[str, float] = {
@@ -92,7 +96,7 @@ PRESENCE: dict[str, float] = {
     "Architecture.groups": 0.08,
     "Architecture.dilation": 0.12,
     "Architecture.convs": 0.6,
-    "Architecture.block": 0.6,
+    "Architecture.block": 0.75,
     "Architecture.norm": 0.6,
     "Architecture.activation": 0.6,
     "Architecture.dropout": 0.5,
@@ -102,8 +106,11 @@ PRESENCE: dict[str, float] = {
     "Architecture.fuse": 0.3,
     "GroupNorm.groups": 0.9,
     "TransposedConv.output_padding": 0.6,
-    "Interpolation.kernel_size": 0.6,
-    "Interpolation.features": 0.7,
+    "Interpolation.kernel_size": 0.7,
+    "Interpolation.features": 0.85,
+    "Residual.stride_on": 0.6,
+    "Residual.projection": 1.0,
+    "MultiScaleHead.scales": 0.85,
     "Interpolation.align_corners": 0.5,
     "StageOptions": 0.12,
     "DecoderOptions": 0.12,
@@ -137,9 +144,9 @@ class Mood:
 
 
 MOODS = (
-    Mood(0.68, repaired=True),
+    Mood(0.65, repaired=True),
     Mood(0.07, careless=0.15),
-    Mood(0.25, crowding=0.5),
+    Mood(0.28, crowding=0.45),
 )
 
 #: depths drawn, by number of spatial dimensions: 256 positions are many in 3D, few in 1D
@@ -147,7 +154,7 @@ DEPTHS = {1: (1, 1, 2, 2, 3, 3, 4, 5, 8), 2: (1, 1, 2, 2, 3, 3, 4), 3: (1, 1, 2,
 #: the largest size drawn per axis, and the most elements of all maps together
 LARGEST = {1: 96, 2: 40, 3: 20}
 #: share of the patch sizes that fit on every axis, where any does
-FITTING = 0.6
+FITTING = 0.75
 MAX_ELEMENTS = 400_000
 MAX_PARAMETERS = 400_000
 
@@ -305,7 +312,8 @@ class _Drawer:
         if origin is tuple:
             return self._list(get_args(annotation)[0], metadata, place)
         if origin is Literal:
-            return self.rng.choice(get_args(annotation))
+            words = get_args(annotation)
+            return self.rng.choice([*words, *(w for w in words if w in MORE_OFTEN)])
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             return self._model(annotation, place)
         return self._scalar(annotation, metadata, place)

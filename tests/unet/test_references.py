@@ -463,5 +463,8 @@ def test_the_published_size_runs_as_the_reference(name: str) -> None:
         reference, ours = FULL[name](), build(wanted)
         x = torch.empty(1, 1, *size)
         theirs, mine = reference.train()(x), ours.train()(x)
-    shapes_of = lambda y: [tuple(o.shape) for o in (y if isinstance(y, list) else [y])]
+
+    def shapes_of(y):
+        return [tuple(o.shape) for o in (y if isinstance(y, list) else [y])]
+
     assert shapes_of(theirs) == shapes_of(mine)

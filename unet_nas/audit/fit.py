@@ -13,10 +13,6 @@ from unet_nas.unet.architecture import Architecture
 from unet_nas.unet.graph import lower, lower_with_faults
 from unet_nas.unet.shapes import AxisSizes, Size
 
-#: nobody trains beyond these; the search for an upper bound ends here
-MAX_BATCH = 1 << 20
-MAX_EXTENT = 1 << 20
-
 
 def _step_bytes(
     graph: Graph, patch_size: Sequence[int], batch_size: int, training: Training
@@ -33,11 +29,7 @@ def fit_batch(
 ) -> int | None:
     """Returns the largest batch whose training step fits; None where one sample does not."""
     graph = lower(architecture)
-    return _largest(
-        lambda batch: _step_bytes(graph, patch_size, batch, training),
-        budget_bytes,
-        MAX_BATCH,
-    )
+    return _largest(lambda batch: _step_bytes(graph, patch_size, batch, training), budget_bytes)
 
 
 def fit_patch(
@@ -70,7 +62,7 @@ def fit_patch(
         size = patch(scale)
         return 0 if size is None else _step_bytes(graph, size, batch_size, training)
 
-    best = _largest(cost, budget_bytes, MAX_EXTENT)
+    best = _largest(cost, budget_bytes)
     return None if best is None else patch(best)
 
 
@@ -114,14 +106,14 @@ def fit_width(
     return next((width for width in range(best, 0, -1) if graph_of(width)), None)
 
 
-def _largest(cost: Callable[[int], int], budget: int, limit: int) -> int | None:
-    """Returns the largest number up to ``limit`` whose cost is within the budget."""
+def _largest(cost: Callable[[int], int], budget: int, limit: int | None = None) -> int | None:
+    """Returns the largest number (up to ``limit``) whose cost is within the budget."""
     if cost(1) > budget:
         return None
     low, high = 1, 2
-    while high <= limit and cost(high) <= budget:
+    while (limit is None or high <= limit) and cost(high) <= budget:
         low, high = high, 2 * high
-    high = min(high, limit + 1)
+    high = high if limit is None else min(high, limit + 1)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if cost(middle) <= budget else (low, middle)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from typing import Annotated
 
 import typer
 
@@ -18,6 +19,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@app.callback(invoke_without_command=True)
+def about(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    """Describe U-Nets in YAML, check them before a tensor exists, and build them."""
+    if version:
+        import unet_nas
+
+        print(f"unet-nas {unet_nas.__version__}")
+        raise typer.Exit
+
+
 for command in (
     networks.check,
     networks.show,

@@ -82,11 +82,16 @@ def print_table(table: DataTable, style: str) -> None:
         print(render(table, style))  # type: ignore[arg-type]
         return
     from rich.console import Console
+    from rich.measure import Measurement
 
     console = Console(highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console = Console(highlight=False, width=_FILE_WIDTH)
-    console.print(to_rich(table))
+    made = to_rich(table)
+    # a number that is cut is a wrong number: a narrow terminal wraps whole lines instead
+    needed = Measurement.get(console, console.options.update(max_width=10_000), made).minimum
+    console.width = max(console.width, needed)
+    console.print(made)
     if table.caption:
         print(table.caption)
 

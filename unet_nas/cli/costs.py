@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -22,6 +23,7 @@ from unet_nas.cli.common import (
     print_table,
 )
 from unet_nas.errors import InputError, SizeError
+from unet_nas.unet.outline import by
 
 if TYPE_CHECKING:
     from unet_nas.audit.audit import Audit
@@ -76,7 +78,9 @@ def audit(
     advice: Annotated[
         bool, typer.Option("--advice", help="What standard changes would do to it.")
     ] = False,
-    by: Annotated[Literal["stage", "node"] | None, typer.Option(help="Cost per part.")] = None,
+    parts: Annotated[
+        Literal["stage", "node"] | None, typer.Option("--by", help="Cost per part.")
+    ] = None,
     assignments: Set = None,
     as_json: Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print the table as CSV.")] = False,
@@ -102,8 +106,6 @@ def audit(
     )
     flags = {"csv": as_csv, "markdown": as_markdown, "latex": as_latex, "json": as_json}
     chosen = [name for name, given in flags.items() if given]
-    if len(chosen) > 1:
-        raise InputError(f"--{chosen[0]} and --{chosen[1]} exclude each other")
     request = _AuditRequest(
         files,
         assignments or [],
@@ -115,12 +117,21 @@ def audit(
     )
     fits = {"batch": fit_batch, "patch": fit_patch, "width": fit_width}
     fitting = [name for name, wanted in fits.items() if wanted]
+    _refuse_together(
+        {
+            "--advice": advice,
+            **{f"--fit-{name}": bool(wanted) for name, wanted in fits.items()},
+            "--by": parts is not None,
+            "several files": len(files) > 1,
+            **{f"--{name}": given for name, given in flags.items()},
+        }
+    )
     if fitting:
         _print_fits(request, fitting)
     elif advice:
         _print_advice(request)
     else:
-        _print_audits(request, by)
+        _print_audits(request, parts)
 
 
 def profile(
@@ -180,7 +191,7 @@ def profile(
     if foreign and assignments:
         raise InputError("--set is for architectures; a network of Python code has no fields")
     request = _AuditRequest([file], assignments or [], size, batch, training, None, "")
-    predicted = None if foreign else _audits(request)[file]
+    predicted = None if foreign else _audit_one(request)
     result = measure(
         file if foreign else request.architecture(),
         patch_size=size,
@@ -198,6 +209,10 @@ def profile(
     _print_profile(result, predicted, as_json)
 
 
+#: renderings of a table for a file
+_TABLE_STYLES = ("csv", "markdown", "latex")
+
+
 @dataclass(frozen=True, slots=True)
 class _AuditRequest:
     """What a person asked an audit for."""
@@ -213,7 +228,7 @@ class _AuditRequest:
     def architecture(self) -> Architecture:
         """Loads the one file of a question about one network."""
         if len(self.files) != 1:
-            raise InputError(f"this asks about one network, got {len(self.files)} files")
+            raise InputError(f"this is asked about one network, got {len(self.files)} files")
         return load(self.files[0], self.assignments)
 
     def budget(self) -> int:
@@ -223,10 +238,32 @@ class _AuditRequest:
         return self.budget_bytes
 
 
-def _audits(request: _AuditRequest) -> dict[str, Audit]:
+#: options of which each asks for something that the others would hide
+_EXCLUSIVE = (
+    ("--advice", "--fit-batch", "--by"),
+    ("--advice", "--fit-patch", "--by"),
+    ("--advice", "--fit-width", "--by"),
+    ("several files", "--advice"),
+    ("several files", "--by"),
+    *(("several files", f"--fit-{what}") for what in ("batch", "patch", "width")),
+    *((f"--fit-{a}", f"--{b}") for a in ("batch", "patch", "width") for b in _TABLE_STYLES),
+    *combinations(("--json", *(f"--{style}" for style in _TABLE_STYLES)), 2),
+)
+
+
+def _refuse_together(given: dict[str, bool]) -> None:
+    """Refuses options of which one would silently hide another."""
+    for group in _EXCLUSIVE:
+        met = [name for name in group if given[name]]
+        if len(met) > 1:
+            raise InputError(f"{met[0]} and {met[1]} exclude each other: ask one at a time")
+
+
+def _audits(request: _AuditRequest) -> dict[str, Audit | SizeError]:
+    """Audits every file; a network that does not run on the patch size keeps its reason."""
     from unet_nas.audit.audit import audit as audit_architecture
 
-    audits = {}
+    audits: dict[str, Audit | SizeError] = {}
     for file in request.files:
         architecture = load(file, request.assignments)
         try:
@@ -237,40 +274,75 @@ def _audits(request: _AuditRequest) -> dict[str, Audit]:
                 training=request.training,
             )
         except SizeError as error:
-            size = "x".join(map(str, request.patch_size))
-            hint = f"; see unet-nas check {file} --patch-size {size}"
-            raise SizeError(f"{file}: {error}{hint}") from error
+            hint = f"see unet-nas check {file} --patch-size {by(request.patch_size)}"
+            audits[file] = SizeError(f"{file}: {error}; {hint}")
     return audits
 
 
-def _print_audits(request: _AuditRequest, by: str | None) -> None:
+def _audit_one(request: _AuditRequest) -> Audit:
+    """Audits the first file.
+
+    Raises:
+        SizeError: if it does not run on the patch size.
+    """
+    result = next(iter(_audits(request).values()))
+    if isinstance(result, SizeError):
+        raise result
+    return result
+
+
+def _print_audits(request: _AuditRequest, parts: str | None) -> None:
+    if len(request.files) > 1:
+        _print_comparison(request)
+    else:
+        _print_audit(request, parts)
+
+
+def _print_audit(request: _AuditRequest, parts: str | None) -> None:
     from unet_nas.report import audit_tables
 
-    audits = _audits(request)
-    (name, first), *others = audits.items()
+    name, result, budget = request.files[0], _audit_one(request), request.budget_bytes
     if request.style == "json":
-        found = [audit_tables.as_json(file, result) for file, result in audits.items()]
-        print_json({"audits": found} if others else found[0])
-    elif others:
-        print_table(audit_tables.comparison_table(audits), request.style)
+        print_json(audit_tables.as_json(name, result, budget))
+    elif request.style:
+        print_table(audit_tables.parts_table(result, parts or "stage"), request.style)
     else:
-        if not request.style:
-            lines = audit_tables.summary(first, request.budget_bytes)
-            width = max(len(label) for label, _ in lines)
-            print(name)
-            print("\n".join(f"  {label:{width}}  {text}" for label, text in lines))
-        if by or request.style:
-            print_table(audit_tables.parts_table(first, by or "stage"), request.style)
-        elif not request.style:
-            print(f"\n{audit_tables.conventions(first)}")
-    budget = request.budget_bytes
-    if budget is not None and any(a.budgeted_bytes > budget for a in audits.values()):
+        lines = audit_tables.summary(result, budget)
+        width = max(len(label) for label, _ in lines)
+        print(name)
+        print("\n".join(f"  {label:{width}}  {text}" for label, text in lines))
+        if parts:
+            print_table(audit_tables.parts_table(result, parts), "")
+        else:
+            print(f"\n{audit_tables.conventions(result)}")
+    if budget is not None and result.budgeted_bytes > budget:
+        raise typer.Exit(2)
+
+
+def _print_comparison(request: _AuditRequest) -> None:
+    from unet_nas.report import audit_tables
+
+    audits, budget = _audits(request), request.budget_bytes
+    ran = {name: result for name, result in audits.items() if not isinstance(result, SizeError)}
+    errors = [result for result in audits.values() if isinstance(result, SizeError)]
+    if not ran:
+        raise errors[0]
+    if request.style == "json":
+        found = [audit_tables.as_json(name, result, budget) for name, result in ran.items()]
+        print_json({"audits": found, "errors": [str(error) for error in errors]})
+    else:
+        print_table(audit_tables.comparison_table(audits), request.style)
+    for error in errors:
+        print(f"unet-nas: {error}", file=sys.stderr)
+    over = budget is not None and any(result.budgeted_bytes > budget for result in ran.values())
+    if errors or over:
         raise typer.Exit(2)
 
 
 def _print_fits(request: _AuditRequest, wanted: list[str]) -> None:
     from unet_nas.audit import fit
     from unet_nas.audit.cost import check_batch_size
+    from unet_nas.report import audit_tables
     from unet_nas.units import format_bytes
 
     check_batch_size(request.batch)
@@ -284,12 +356,17 @@ def _print_fits(request: _AuditRequest, wanted: list[str]) -> None:
     if "width" in wanted:
         found["width"] = fit.fit_width(architecture, budget, size, batch, training)
     if request.style == "json":
-        print_json({"budget_bytes": budget, **found})
+        conditions = audit_tables.conditions_json(size, batch, training)
+        print_json({**conditions, "budget_bytes": budget, **found})
     else:
         for what, value in found.items():
-            shown = "x".join(map(str, value)) if isinstance(value, tuple) else value
+            shown = by(value) if isinstance(value, tuple) else value
             limit = f"fits a training step into {format_bytes(budget)}"
-            print(f"no {what} {limit}" if value is None else f"largest {what}: {shown} {limit}")
+            kept = audit_tables.kept(what, size, batch)
+            print(
+                f"no {what} {limit}" if value is None else f"largest {what} {shown} {limit}, {kept}"
+            )
+        print(f"\n{audit_tables.fit_conventions(training)}")
     if None in found.values():
         raise typer.Exit(2)
 
@@ -301,7 +378,7 @@ def _print_advice(request: _AuditRequest) -> None:
     from unet_nas.report import audit_tables
 
     architecture = request.architecture()
-    (result,) = _audits(request).values()
+    result = _audit_one(request)
     rows = advise(
         architecture,
         patch_size=request.patch_size,

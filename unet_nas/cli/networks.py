@@ -74,7 +74,7 @@ def show(
     sized = [Column("Size", right=True)] if size else []
     columns = (
         Column("Part"),
-        Column("Operators"),
+        Column("Operators", wrap=True),
         Column("Channels", right=True),
         *sized,
         Column("Parameters", right=True),

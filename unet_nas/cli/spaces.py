@@ -7,10 +7,12 @@ from typing import Annotated
 import typer
 
 from unet_nas.cli.common import (
+    Device,
     Json,
     Progress,
     Set,
     as_path,
+    default_implementation,
     print_json,
     print_lines,
     print_table,
@@ -30,10 +32,14 @@ def space(
         typer.Option(min=1, help="Draw so many; default: all up to 20,000, else 5,000."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+    device: Annotated[
+        Device, typer.Option(help="Whose training step; cuda counts reserved memory.")
+    ] = "cpu",
     assignments: Set = None,
     as_json: Json = False,
 ) -> None:
     """Tell how large a search space is, what of it aligns and fits, and what rejects the rest."""
+    from unet_nas.audit.memory import Training
     from unet_nas.report import space_page
     from unet_nas.space.load import load_space
     from unet_nas.space.survey import survey
@@ -44,6 +50,7 @@ def space(
         batch_size=batch,
         samples=samples,
         seed=seed,
+        training=Training(device=device, implementation=default_implementation(device)),
         progress=Progress("judged"),
     )
     if as_json:

@@ -115,7 +115,7 @@ class NoHead(Options):
         """Returns the decoder map itself."""
         if b.channels(maps[0]) != classes:
             rule = f"needs a last decoder stage of {classes} channels, one per class"
-            b.fault(path, rule, b.channels(maps[0]), f"set decoder.features[0] to {classes}")
+            b.fault(path, rule, b.channels(maps[0]), f"--set 'decoder.features[0]={classes}'")
         return maps[0]
 
 

@@ -446,5 +446,6 @@ class ConvUnit(Options):
 
 def members(union: object) -> tuple[type[Options], ...]:
     """Returns the operators of a union such as ``Norm``; the union is the registry."""
+    union = getattr(union, "__value__", union)  # of a type alias
     inner = get_args(union)[0] if hasattr(union, "__metadata__") else union
     return get_args(inner) or (inner,)

@@ -11,31 +11,32 @@ from typing import Any
 from unet_nas.audit.advice import Advice
 from unet_nas.audit.audit import Audit
 from unet_nas.audit.cost import Cost
+from unet_nas.audit.memory import Training
+from unet_nas.errors import SizeError
 from unet_nas.report.tables import Column, Table
 from unet_nas.units import format_bytes, format_count
 
 
 def conventions(audit: Audit) -> str:
     """Returns what the numbers of an audit hold for, and how they are counted."""
-    t = audit.training
-    options = [
-        f"batch {audit.batch_size} of {_by(audit.patch_size)}",
-        t.precision,
-        f"{t.optimizer} ({t.implementation})",
-        t.loss.replace("_", "-"),
-    ]
+    return (
+        f"For a batch of {audit.batch_size} x {_by(audit.patch_size)}, {_step(audit.training)}. "
+        "MACs: multiply-accumulates of convolutions in one forward "
+        "pass of the batch; FLOPs = 2 x MACs. Memory: bytes of tensors alive at once in a "
+        "training step from the second on, without library workspaces and allocator rounding."
+    )
+
+
+def _step(t: Training) -> str:
+    """Returns how a training step runs, in words."""
+    options = [t.precision, f"{t.optimizer} ({t.implementation})", t.loss.replace("_", "-")]
     if t.checkpoint:
         options.append(f"checkpoint {', '.join(t.checkpoint)}")
     if t.in_place:
         options.append("in-place activations")
     if not t.set_to_none:
         options.append("gradients kept")
-    options.append(t.device)
-    return (
-        f"For a {', '.join(options)}. MACs: multiply-accumulates of convolutions in one forward "
-        "pass of the batch; FLOPs = 2 x MACs. Memory: bytes of tensors alive at once in a "
-        "training step from the second on, without library workspaces and allocator rounding."
-    )
+    return ", ".join([*options, t.device])
 
 
 def parts_table(audit: Audit, by: str) -> Table:
@@ -88,7 +89,7 @@ def summary(audit: Audit, budget_bytes: int | None = None) -> list[tuple[str, st
     lines = [
         ("output size", _by(audit.output_size)),
         ("parameters", f"{audit.parameters:,} trainable, {audit.total.buffers:,} in buffers"),
-        ("MACs", f"{audit.macs:,} for the batch ({format_count(audit.flops)}FLOPs)"),
+        ("MACs", f"{audit.macs:,} for the batch ({format_count(audit.flops)} FLOPs)"),
         ("MACs per output position", f"{audit.macs_per_output_position:,.0f}"),
         ("receptive field", _fields(audit.receptive_field("total"))),
         ("peak in training", f"{_bytes(audit.peak_training_bytes)}, at {audit.peak_at}"),
@@ -117,8 +118,8 @@ def _cuda_lines(audit: Audit) -> list[tuple[str, str]]:
     ]
 
 
-def comparison_table(audits: Mapping[str, Audit]) -> Table:
-    """Returns several networks side by side, one row each."""
+def comparison_table(audits: Mapping[str, Audit | SizeError]) -> Table:
+    """Returns several networks side by side, one row each; one that does not run says so."""
     columns = (
         Column("Network"),
         Column("Output size", right=True),
@@ -130,7 +131,9 @@ def comparison_table(audits: Mapping[str, Audit]) -> Table:
         Column("Inference (MiB)", right=True),
     )
     rows = [
-        (
+        (name, "does not run", *[""] * (len(columns) - 2))
+        if isinstance(audit, SizeError)
+        else (
             name,
             _by(audit.output_size),
             f"{audit.parameters:,}",
@@ -142,7 +145,8 @@ def comparison_table(audits: Mapping[str, Audit]) -> Table:
         )
         for name, audit in audits.items()
     ]
-    return Table(columns, tuple(rows), conventions(next(iter(audits.values()))))
+    ran = next(audit for audit in audits.values() if not isinstance(audit, SizeError))
+    return Table(columns, tuple(rows), conventions(ran))
 
 
 def advice_table(rows: Sequence[Advice], audit: Audit) -> Table:
@@ -177,21 +181,12 @@ def _change(value: int, base: int) -> str:
     return "" if value == base else f"{100 * (value - base) / base:+.1f} %"
 
 
-def as_json(name: str, audit: Audit) -> dict[str, Any]:
-    """Returns an audit as plain data with stable keys."""
-    t, cuda = audit.training, audit.cuda
+def as_json(name: str, audit: Audit, budget_bytes: int | None = None) -> dict[str, Any]:
+    """Returns an audit as plain data with stable keys; whatever counts bytes says so."""
+    cuda = audit.cuda
     return {
         "name": name,
-        "patch_size": audit.patch_size,
-        "batch_size": audit.batch_size,
-        "precision": t.precision,
-        "optimizer": t.optimizer,
-        "implementation": t.implementation,
-        "loss": t.loss,
-        "checkpoint": t.checkpoint,
-        "in_place": t.in_place,
-        "set_to_none": t.set_to_none,
-        "device": t.device,
+        **conditions_json(audit.patch_size, audit.batch_size, audit.training),
         "memory_counts": "tensors",
         "parameters": audit.parameters,
         "buffers": audit.total.buffers,
@@ -204,6 +199,8 @@ def as_json(name: str, audit: Audit) -> dict[str, Any]:
         "receptive_field": audit.receptive_field("total"),
         "peak_training_bytes": audit.peak_training_bytes,
         "peak_inference_bytes": audit.peak_inference_bytes,
+        "budget_bytes": budget_bytes,
+        "fits": None if budget_bytes is None else audit.budgeted_bytes <= budget_bytes,
         "peak_at": audit.peak_at,
         "cuda_allocated_bytes": None if cuda is None else cuda.allocated_bytes,
         "cuda_reserved_bytes": None if cuda is None else cuda.reserved_bytes,
@@ -235,3 +232,39 @@ def _by(size: Sequence[int]) -> str:
 
 def _bytes(n: int) -> str:
     return f"{format_bytes(n)} ({n:,} bytes)"
+
+
+def conditions_json(patch_size: Sequence[int], batch_size: int, t: Training) -> dict[str, Any]:
+    """Returns the conditions of an audit as plain data."""
+    return {
+        "patch_size": patch_size,
+        "batch_size": batch_size,
+        "precision": t.precision,
+        "optimizer": t.optimizer,
+        "implementation": t.implementation,
+        "loss": t.loss,
+        "checkpoint": t.checkpoint,
+        "in_place": t.in_place,
+        "set_to_none": t.set_to_none,
+        "device": t.device,
+    }
+
+
+def kept(what: str, patch_size: Sequence[int], batch_size: int) -> str:
+    """Returns what stays as it is while one thing is made larger."""
+    if what == "batch":
+        return f"at patch {_by(patch_size)}"
+    if what == "patch":
+        return f"at batch {batch_size}, each axis a valid size, shaped like {_by(patch_size)}"
+    return f"at batch {batch_size} of {_by(patch_size)}"
+
+
+def fit_conventions(training: Training) -> str:
+    """Returns what a fit holds for: how the step runs and what is counted."""
+    counted = (
+        "bytes of tensors alive at once, without library workspaces and allocator rounding"
+        if training.device == "cpu"
+        else "memory that CUDA's allocator reserves (not verified on a GPU), without cuDNN and "
+        "cuBLAS workspaces and the CUDA context"
+    )
+    return f"Each found alone, for {_step(training)}. Memory: {counted}."

@@ -57,7 +57,8 @@ def counts(survey: Survey) -> list[tuple[str, str]]:
 def _architectures(scope: Scope) -> str:
     number = _number(scope.architectures)
     if not scope.infinite:
-        return f"{number} ways to fill the holes of architecture"
+        ways = "way" if scope.architectures == 1 else "ways"
+        return f"{number} {ways} to fill the holes of architecture"
     ranges = ", ".join(scope.infinite)
     return f"infinitely many ({number} without the ranges of floats: {ranges})"
 
@@ -169,12 +170,11 @@ def _help(survey: Survey) -> Iterator[str]:
                 factor = value / scope.limits[name]
                 old = format_limit(name, scope.limits[name])
                 yield f"  budget.{name}: {limit_text(name, value)}  (now {old}; × {factor:.3g})"
-    elif survey.size_advice:
-        yield f"{none}: none runs on the patch size. Patch sizes that more run on:"
-        for advice in survey.size_advice:
-            size = "x".join(map(str, advice.patch_size))
-            yield f"  train.patch_size: {size}  (runs {advice.runs:,} of {advice.asked:,} asked)"
-        yield "  or set align: crop, pad or resize where skips are fused"
+    elif survey.remedies:
+        yield f"{none}: none runs on the patch size. Any of these helps:"
+        for remedy in survey.remedies:
+            share = f"{remedy.runs:,} of {remedy.asked:,} asked run"
+            yield f"  {remedy.path}: {remedy.value}  ({share})"
     elif not survey.valid.count:
         yield f"{none}: each breaks a rule between fields. A fix for one that does, by rule:"
         for entry in survey.reasons:
@@ -305,11 +305,14 @@ def conventions(survey: Survey) -> str:
     batches = sorted({conditions.batch_size for conditions in survey.conditions})
     if not sizes:
         return "Without a patch size (train.patch_size or --patch-size) only parameters are known."
+    options = f"{t.precision}, {t.optimizer} ({t.implementation}), {t.loss.replace('_', '-')}"
+    counted = "bytes of tensors alive at once, without library workspaces and allocator rounding"
+    if t.device == "cuda":
+        counted = "bytes that the allocator reserves (not verified), without library workspaces"
     return (
         f"Patch {_few(list(sizes))}. MACs: multiply-accumulates of convolutions in a forward pass "
-        f"of one patch. Training memory: bytes of tensors alive at once in a step with batch "
-        f"{_few([str(n) for n in batches])}, {t.precision}, {t.optimizer} ({t.implementation}), "
-        f"{t.loss.replace('_', '-')}, without library workspaces and allocator rounding."
+        f"of one patch. Training memory: of a step with batch {_few([str(n) for n in batches])}, "
+        f"{options}, {t.device}: {counted}."
     )
 
 
@@ -350,9 +353,9 @@ def as_json(file: str, survey: Survey) -> dict[str, Any]:
             for name, extreme in survey.extremes.items()
         },
         "relaxations": [dict(relaxation.limits) for relaxation in survey.relaxations],
-        "patch_sizes": [
-            {"patch_size": advice.patch_size, "runs": advice.runs, "asked": advice.asked}
-            for advice in survey.size_advice
+        "remedies": [
+            {"path": r.path, "value": r.value, "runs": r.runs, "asked": r.asked}
+            for r in survey.remedies
         ],
     }
 

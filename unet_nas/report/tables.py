@@ -19,10 +19,11 @@ Format = Literal["csv", "markdown", "latex"]
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column: its header (with the unit) and whether its cells are aligned to the right."""
+    """A column: its header (with the unit), its alignment, and whether its text may wrap."""
 
     header: str
     right: bool = False
+    wrap: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +142,10 @@ def latex_text(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in text)
 
 
+#: a column that may wrap keeps at least this many characters
+_LEAST_WRAPPED = 24
+
+
 def to_rich(table: Table) -> rich.table.Table:
     """Returns a table for the terminal."""
     from rich import box
@@ -148,9 +153,15 @@ def to_rich(table: Table) -> rich.table.Table:
     from rich.table import Table as RichTable
 
     made = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in table.columns:
-        justify: Literal["left", "right"] = "right" if column.right else "left"
-        made.add_column(column.header, justify=justify, no_wrap=column.right, overflow="fold")
+    cells = zip(*table.rows, strict=True) if table.rows else [()] * len(table.columns)
+    for column, below in zip(table.columns, cells, strict=True):
+        longest = max(len(cell) for cell in (column.header, *below))
+        made.add_column(
+            column.header,
+            justify="right" if column.right else "left",
+            no_wrap=not column.wrap,
+            min_width=min(longest, _LEAST_WRAPPED) if column.wrap else longest,
+        )
     for index, row in enumerate(table.rows):
         if table.total and index == len(table.rows) - 1:
             made.add_section()

@@ -47,7 +47,9 @@ def as_lines(file: str, result: Check) -> list[str]:
         lines.append(f"  output size  {by(result.output_size)}")
     lines.append(f"  parameters   {result.parameters:,}")
     label = "  valid sizes  "
-    for text in _sizes(result.valid_sizes):
+    alone = any(problem.reason == "single_value" for problem in result.problems)
+    sizes = _sizes(result.valid_sizes)
+    for text in [*sizes, "as far as sizes go; norms need more than one value"] if alone else sizes:
         lines.append(f"{label}{text}")
         label = " " * len(label)
     return lines

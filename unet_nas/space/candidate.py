@@ -15,6 +15,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from unet_nas.audit.cost import forward_macs
+from unet_nas.audit.cuda import cuda_memory
 from unet_nas.audit.memory import Training, inference_memory, training_memory
 from unet_nas.errors import Fault, Path
 from unet_nas.operators.builder import Graph
@@ -27,7 +28,7 @@ from unet_nas.unet.shapes import AxisTrace, trace_axis
 
 __all__ = ["DEFAULT_TRAINING", "Candidate", "Reason", "judge"]
 
-DEFAULT_TRAINING = Training(loss="dice_cross_entropy")
+DEFAULT_TRAINING = Training()
 """How the training step runs that memory is computed for."""
 
 #: said of a field that breaks its rule at several stages
@@ -186,7 +187,16 @@ def _costs(
         return costs
     size, batch = sizes[0], conditions.batch_size
     if "training_memory" in limits:
-        costs["training_memory"] = training_memory(graph, size, batch, training).peak_bytes
+        costs["training_memory"] = _step_bytes(graph, size, batch, training)
     if "inference_memory" in limits:
-        costs["inference_memory"] = inference_memory(graph, size, 1, training.precision).peak_bytes
+        memory = inference_memory(graph, size, 1, training.precision, device=training.device)
+        costs["inference_memory"] = memory.peak_bytes
     return costs
+
+
+def _step_bytes(graph: Graph, size: Sequence[int], batch: int, training: Training) -> int:
+    """Returns what an audit compares with a memory budget: tensors, on CUDA what is reserved."""
+    memory = training_memory(graph, size, batch, training)
+    if training.device == "cpu":
+        return memory.peak_bytes
+    return cuda_memory(graph, memory, training).reserved_bytes

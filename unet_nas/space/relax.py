@@ -1,11 +1,11 @@
-"""When nothing is feasible: which limit to relax and by how much, or which patch size to take."""
+"""When nothing is feasible: which limit to relax and by how much, or which size to take."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from math import log
 from typing import Any
 
 from unet_nas.audit.memory import Training
@@ -16,7 +16,7 @@ from unet_nas.space.domains import Domain, Scalar
 from unet_nas.space.sample import sample
 from unet_nas.unet.shapes import AxisSizes
 
-__all__ = ["Aligned", "Relaxation", "SizeAdvice", "relaxations", "size_advice"]
+__all__ = ["Aligned", "Relaxation", "Remedy", "relaxations", "remedies"]
 
 #: so many of the nearest candidates are costed completely where several limits must give way
 _NEAREST = 100
@@ -47,10 +47,18 @@ class Relaxation:
 
 
 @dataclass(frozen=True, slots=True)
-class SizeAdvice:
-    """A patch size, and how many of the candidates asked run on it."""
+class Remedy:
+    """A setting with which candidates run that do not run now.
 
-    patch_size: tuple[int, ...]
+    Attributes:
+        path: The field, as ``train.patch_size``.
+        value: Its value, as it stands in a file.
+        runs: How many of the candidates asked run with it.
+        asked: How many were asked.
+    """
+
+    path: str
+    value: str
     runs: int
     asked: int
 
@@ -102,41 +110,50 @@ def _fill(tree: Any, values: Mapping[str, Scalar]) -> Any:
     return sample(tree, recorded)
 
 
-# --- patch sizes --------------------------------------------------------------------------
+# --- sizes that do not fit ----------------------------------------------------------------
 
 
-def size_advice(tree: Any, misaligned: Sequence[Mapping[str, Scalar]]) -> list[SizeAdvice]:
-    """Returns the patch sizes near the given one that most candidates run on.
+def remedies(tree: Any, misaligned: Sequence[Mapping[str, Scalar]]) -> list[Remedy]:
+    """Returns patch sizes near the given one, and ways to align, with which candidates run.
 
     Args:
         tree: the space.
         misaligned: values of candidates that break no rule and do not run.
     """
     step = max(1, len(misaligned) // _ASKED)
+    trees = [_fill(tree, values) for values in misaligned[::step][:_ASKED]]
+    return [*_patch_sizes(trees), *_alignments(trees)]
+
+
+def _patch_sizes(trees: Sequence[Any]) -> list[Remedy]:
     asked: list[tuple[Graph, Conditions]] = []
-    for values in misaligned[::step][:_ASKED]:
-        candidate = judge(_fill(tree, values), {})
+    for filled in trees:
+        candidate = judge(filled, {})
         if candidate.graph is not None and candidate.conditions is not None:
             asked.append((candidate.graph, candidate.conditions))
-    offers = dict.fromkeys(offer for pair in asked for offer in _offers(*pair))
-    counted = Counter(
-        {
-            offer: sum(runs(graph, offer, conditions.batch_size) for graph, conditions in asked)
-            for offer in offers
-        }
-    )
-    best = [(offer, number) for offer, number in counted.most_common(_MOST_SIZES) if number]
-    return [SizeAdvice(offer, number, len(asked)) for offer, number in best]
+    offers: dict[tuple[int, ...], float] = {}
+    for graph, conditions in asked:
+        size = conditions.size(graph.dims)
+        if size is not None and len(size) == graph.dims:
+            for offer in _offers(graph, size):
+                offers.setdefault(offer, _distance(offer, size))
+    numbers = {
+        offer: sum(runs(graph, offer, conditions.batch_size) for graph, conditions in asked)
+        for offer in offers
+    }
+    helpful = [offer for offer in offers if numbers[offer]]
+    best = sorted(helpful, key=lambda offer: (-numbers[offer], offers[offer], offer))
+    return [
+        Remedy("train.patch_size", "x".join(map(str, offer)), numbers[offer], len(trees))
+        for offer in best[:_MOST_SIZES]
+    ]
 
 
-def _offers(graph: Graph, conditions: Conditions) -> Iterator[tuple[int, ...]]:
+def _offers(graph: Graph, size: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
     """Yields the valid sizes next to the given one, and next to its double.
 
     A norm that is left with one value needs a larger map, whatever the size is a multiple of.
     """
-    size = conditions.size(graph.dims)
-    if size is None or len(size) != graph.dims:
-        return
     for factor in (1, 2):
         axes = [_near(AxisSizes(graph, axis), factor * n) for axis, n in enumerate(size)]
         yield from product(*axes)
@@ -146,3 +163,18 @@ def _near(sizes: AxisSizes, size: int) -> list[int]:
     if sizes.valid(size):
         return [size]
     return [other for other in sizes.nearest(size) if other is not None]
+
+
+def _distance(offer: tuple[int, ...], size: tuple[int, ...]) -> float:
+    return sum(abs(log(o / n)) for o, n in zip(offer, size, strict=True))
+
+
+def _alignments(trees: Sequence[Any]) -> list[Remedy]:
+    """Returns the alignment that most candidates run with, if any does."""
+    found = []
+    for policy in ("crop", "pad", "resize"):
+        changed = ({**t, "architecture": {**t["architecture"], "align": policy}} for t in trees)
+        number = sum(judge(other, {}).aligned for other in changed)
+        found.append(Remedy("architecture.align", policy, number, len(trees)))
+    best = max(found, key=lambda remedy: remedy.runs)
+    return [best] if best.runs else []

@@ -20,7 +20,7 @@ from unet_nas.space.budget import Conditions, Limit
 from unet_nas.space.candidate import DEFAULT_TRAINING, Candidate, Reason, judge, rule_of
 from unet_nas.space.domains import DEFAULT_DEPTH, Scalar, count
 from unet_nas.space.load import Space
-from unet_nas.space.relax import Aligned, Relaxation, SizeAdvice, relaxations, size_advice
+from unet_nas.space.relax import Aligned, Relaxation, Remedy, relaxations, remedies
 from unet_nas.space.sample import Assignment, draw, enumerate_assignments
 from unet_nas.text.document import format_path
 
@@ -142,7 +142,7 @@ class Survey:
         extremes: Cheapest and dearest feasible candidates, by cost.
         conditions: The patch sizes (as written) and batch sizes met.
         relaxations: Where nothing is feasible: limits to relax, the smallest step first.
-        size_advice: Where nothing aligns: patch sizes that more candidates run on.
+        remedies: Where nothing aligns: settings with which candidates run.
     """
 
     scope: Scope
@@ -156,7 +156,7 @@ class Survey:
     extremes: dict[Limit, Extreme]
     conditions: tuple[Conditions, ...]
     relaxations: tuple[Relaxation, ...] = ()
-    size_advice: tuple[SizeAdvice, ...] = ()
+    remedies: tuple[Remedy, ...] = ()
 
     @property
     def dearest_constraint(self) -> ReasonCount | None:
@@ -335,11 +335,11 @@ class _Tally:
     def survey(self) -> Survey:
         """Returns the survey of all candidates added."""
         relaxed: list[Relaxation] = []
-        sizes: list[SizeAdvice] = []
+        sizes: list[Remedy] = []
         if self.aligned and not self.feasible:
             relaxed = relaxations(self.tree, self.aligned, self.scope.limits, self.scope.training)
         if self.misaligned and not self.aligned:
-            sizes = size_advice(self.tree, self.misaligned)
+            sizes = remedies(self.tree, self.misaligned)
         return Survey(
             self.scope,
             self._share(self.valid),

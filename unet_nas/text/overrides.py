@@ -109,6 +109,9 @@ def _check_step(node: Any, path: Path, part: str | int) -> None:
     """Refuse a step that the value at ``path`` cannot take."""
     step = f"entry [{part}]" if isinstance(part, int) else f"key {part!r}"
     if isinstance(node, dict):
+        if isinstance(part, int) and not node:
+            fix = f"give all entries, as --set '{path[-1]}=[…]'" if path else None
+            raise _refusal(path, f"has no {step}: the file has no list here", fix=fix)
         if isinstance(part, int):
             raise _refusal(path, f"has no {step}: it is a mapping", shown(node))
     elif not isinstance(node, list):

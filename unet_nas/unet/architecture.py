@@ -134,6 +134,8 @@ class StageOptions(Options):
 
 
 STAGE_FIELDS = tuple(StageOptions.model_fields)
+#: stage options that take one number per axis, which is not the same as one per stage
+PER_AXIS_FIELDS = ("kernel_size", "dilation", "padding")
 #: fields of a network with one value per down-sampling
 OPERATOR_FIELDS = ("down", "up", "fusion", "align", "skip_after", "fuse")
 
@@ -348,6 +350,9 @@ def _length_fault(path: Path, count: int, rule: str, value: tuple[Any, ...]) -> 
     length = f"{count} {entries}" if rule == "one" else f"{count} {entries} ({rule})"
     rule = f"must have {length}, one per stage, full resolution first"
     fix = "a single value stands for all stages" if path[-1] != "features" else None
+    if path[-1] in PER_AXIS_FIELDS and 1 < len(value) <= 3:
+        one = "x".join(map(str, value))
+        fix = f"for one number per axis at every stage write {one}"
     return Fault(path, rule, str(len(value)), fix, reads=(("depth",),))
 
 

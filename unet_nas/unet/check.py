@@ -161,8 +161,8 @@ def check(
     axes = [AxisSizes(graph, axis) for axis in range(graph.dims)]
     rules = tuple(axis.rule() for axis in axes)
     if patch_size is not None:
+        check_patch_size(graph.dims, patch_size)
         size = tuple(patch_size)
-        check_patch_size(graph.dims, size)
         examiner = _Examiner(graph, size, batch_size, mode)
         problems = tuple(examiner.problems())
     else:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from unet_nas.errors import Fault, Path
+from unet_nas.errors import Fault, InputError, Path
 from unet_nas.operators.block import AnyBlock, Residual, Stage
 from unet_nas.operators.builder import Builder, Graph, Node
 from unet_nas.operators.fusion import Joint
@@ -41,6 +41,8 @@ def lower(architecture: Architecture) -> Graph:
     >>> graph.parameters()
     31030658
     """
+    if isinstance(architecture, str):
+        raise InputError(f"lower takes an Architecture: load_architecture({architecture!r}) is one")
     return lower_with_faults(architecture)[0]
 
 

@@ -81,6 +81,12 @@ class Pad(nn.Module):
         return f"{self.amounts}, mode={self.mode!r}"
 
 
+def _exporting() -> bool:
+    """Tells whether ``torch.export`` is at work; PyTorch 2.6 cannot tell it from compiling."""
+    asked = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
+    return bool(asked())
+
+
 class CropTo(nn.Module):
     """Centre-crops a map to another's size on each axis where it is the larger."""
 
@@ -91,7 +97,7 @@ class CropTo(nn.Module):
             size = _smaller(x.shape[axis], reference.shape[axis])
             # a slice of everything is free here, but costs a full-size copy in backward
             start = (x.shape[axis] - size) // 2
-            if torch.compiler.is_exporting():
+            if _exporting():
                 # a copy: of a view it would be asked whether this size leaves it contiguous
                 x = x.index_select(axis, torch.arange(start, start + size, device=x.device))
             elif torch.compiler.is_compiling() or size != x.shape[axis]:

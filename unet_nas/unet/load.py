@@ -44,7 +44,7 @@ class Preset:
 
 
 def load_architecture(
-    source: str | os.PathLike[str], assignments: Sequence[str] = ()
+    source: str | os.PathLike[str], assignments: str | Sequence[str] = ()
 ) -> Architecture:
     r"""Returns the architecture that a file, a text or ``preset:NAME`` describes.
 
@@ -59,6 +59,8 @@ def load_architecture(
     >>> load_architecture("architecture:\n  depth: 3").depth
     3
     """
+    if isinstance(assignments, str):
+        assignments = [assignments]
     return to_architecture(open_document(source), assignments)
 
 
@@ -69,6 +71,8 @@ def open_document(source: str | os.PathLike[str]) -> Document:
             return parse_document(_preset_text(source.removeprefix(PREFIX)), source)
         if "\n" in source:
             return parse_document(source, keep_faults=True)
+        if source in preset_names() and not Path(source).exists():
+            raise InputError(f"there is no file {source!r}; did you mean {PREFIX}{source}?")
     return read_document(source, keep_faults=True)
 
 
@@ -124,8 +128,10 @@ def describe_preset(name: str) -> Preset:
 def _preset_text(name: str) -> str:
     names = preset_names()
     if name not in names:
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f"did you mean {PREFIX}{near[0]}?" if near else f"there are {', '.join(names)}"
+        near = [other for other in names if name and name in other]
+        near = near or difflib.get_close_matches(name, names, n=1)
+        meant = " or ".join(PREFIX + other for other in near)
+        hint = f"did you mean {meant}?" if near else f"there are {', '.join(names)}"
         raise InputError(f"no preset is called {name!r}; {hint}")
     folder = resources.files("unet_nas.unet").joinpath("presets")
     return folder.joinpath(f"{name}.yaml").read_text(encoding="utf-8")

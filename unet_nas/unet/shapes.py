@@ -86,8 +86,13 @@ def shapes(graph: Graph, patch_size: Sequence[int]) -> tuple[Size, ...]:
     return tuple(zip(*(trace.sizes for trace in traces), strict=True))
 
 
-def check_patch_size(dims: int, patch_size: Sequence[int]) -> None:
+def check_patch_size(dims: int, patch_size: object) -> None:
     """Raises SizeError unless ``patch_size`` is one positive integer per axis."""
+    if isinstance(patch_size, str) or not isinstance(patch_size, Sequence):
+        raise SizeError(
+            f"a patch size must be a sequence of {dims} numbers, such as "
+            f"{(256,) * dims}, got {patch_size!r}"
+        )
     given = "x".join(map(str, patch_size))
     if len(patch_size) != dims:
         raise SizeError(
@@ -280,9 +285,10 @@ class AxisSizes:
         a period of its own, so residues are sieved: condition after condition, from the
         shortest period on, only those that are left are looked at.
         """
-        threshold = self._threshold()
+        # where scales differ there may be no threshold: what PadTo adds can outgrow its map
         if not all(slot.regular for slot in self._slots):
             return None
+        threshold = self._threshold()
         if not all(condition.possible for condition in self._conditions):
             few = any(self.valid(n) for n in range(1, threshold + MAX_PERIOD))
             return None if few else ValidSizes(threshold, 1, ())

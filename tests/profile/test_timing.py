@@ -9,14 +9,14 @@ def test_latency_is_that_of_one_run() -> None:
     runs = []
 
     def run() -> None:
-        runs.append(time.sleep(0.02))
+        runs.append(time.sleep(0.1))
 
-    found = measure_latency(run, "inference", device="cpu", repeats=5, warmup=2)
-    assert found.samples >= 5
+    found = measure_latency(run, "inference", device="cpu", repeats=3, warmup=2)
+    assert found.samples >= 3
     assert found.runs_per_sample == 1
     assert len(runs) >= 2 + found.samples
     # a loaded machine may oversleep, but nothing sleeps less
-    assert 20 <= found.p05_ms <= found.p25_ms <= found.median_ms <= found.p75_ms <= found.p95_ms
+    assert 100 <= found.p05_ms <= found.p25_ms <= found.median_ms <= found.p75_ms <= found.p95_ms
 
 
 def test_short_runs_are_timed_in_blocks() -> None:

@@ -72,6 +72,7 @@ def test_monai_basicunet_norms_and_activations(norm: Any, act: str, activation: 
         "monai-basicunet-2d",
         features=list(features[:5]),
         decoder={"features": [6, 4, 8, 8]},
+        up=[{"type": "transposed_conv", "features": width} for width in (4, 4, 4, 6)],
         norm=NORMS[norm],
         activation=activation,
         bias=False,

@@ -45,7 +45,7 @@ class SqueezeExcitation(Options):
             return b.add("scale", p.Scale(), x, s)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Stage:
     """The options of one stage, resolved: what a block needs to lower itself.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from unet_nas.errors import Fault, Path
 from unet_nas.operators.primitives import (
@@ -77,21 +77,6 @@ def _no_path(_field: str) -> Path:
     return ()
 
 
-class _Scope:
-    """A prefix of names, for as long as the context lasts."""
-
-    __slots__ = ("_builder", "_name", "_outer")
-
-    def __init__(self, builder: Builder, name: str) -> None:
-        self._builder, self._name, self._outer = builder, name, builder.prefix
-
-    def __enter__(self) -> None:
-        self._builder.prefix = f"{self._outer}{self._name}."
-
-    def __exit__(self, *exc: object) -> None:
-        self._builder.prefix = self._outer
-
-
 class Builder:
     """Appends nodes to a graph, keeps the current name, and collects faults.
 
@@ -105,13 +90,22 @@ class Builder:
         self.nodes: list[Node] = [Node("input", Input(in_channels), (), in_channels)]
         self.faults: list[Fault] = []
         self.prefix = ""
+        self._outer: list[str] = []
         self.ones: Axes = (1,) * dims
         self.zeros: Axes = (0,) * dims
         self._same: dict[tuple[Axes, Axes], tuple[Axes, Axes]] = {}
 
-    def scope(self, name: str) -> _Scope:
-        """Returns a context that puts ``name.`` before the names of all nodes added inside."""
-        return _Scope(self, name)
+    def scope(self, name: str) -> Self:
+        """Puts ``name.`` before the names of all nodes added in the ``with`` that follows."""
+        self._outer.append(self.prefix)
+        self.prefix = f"{self.prefix}{name}."
+        return self
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *exc: object) -> None:
+        self.prefix = self._outer.pop()
 
     def channels(self, x: int) -> int:
         """Returns the channels of node ``x``."""
@@ -120,12 +114,13 @@ class Builder:
     def add(self, name: str, primitive: Primitive, *inputs: int, init: str | None = None) -> int:
         """Appends a node and returns its index."""
         nodes = self.nodes
-        if primitive.keeps_size and inputs:
+        if primitive.keeps_size:
             channels = nodes[inputs[0]].channels
         else:
             channels = primitive.out_channels([nodes[i].channels for i in inputs])
+        index = len(nodes)
         nodes.append(Node(self.prefix + name, primitive, inputs, channels, init))
-        return len(nodes) - 1
+        return index
 
     def fault(self, path: Path, rule: str, got: object, fix: str | None = None) -> None:
         """Records that the field at ``path`` breaks a rule."""

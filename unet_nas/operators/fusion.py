@@ -85,7 +85,7 @@ Alignment = TypeAliasType(
 # --- fusion -----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Joint:
     """What meets at a fusion.
 

@@ -113,6 +113,10 @@ AnyNorm = NoNorm | BatchNorm | InstanceNorm | GroupNorm | LayerNorm
 Norm = TypeAliasType("Norm", Annotated[AnyNorm, Field(discriminator="type"), Shorthand])
 
 
+# primitives without options are all alike: one of each will do
+_RELU, _SILU = p.Activation("ReLU"), p.Activation("SiLU")
+_GELU, _MISH = p.Activation("GELU"), p.Activation("Mish")
+
 # --- activations ------------------------------------------------------------------------
 
 # These have no option, so one node's primitive serves all.

@@ -67,7 +67,7 @@ def _one_per_field(faults: list[Fault]) -> list[Fault]:
     return kept
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Meeting:
     """Where a stage's skip leaves or joins.
 
@@ -94,7 +94,7 @@ class _Lowering:
         self.a = architecture
         self.b = Builder(architecture.spatial_dims, architecture.in_channels)
         self.features = architecture.features_per_stage()
-        self.decoder_features = architecture.decoder_features()
+        self.decoder_features = architecture.decoder.features or self.features[: architecture.depth]
         self._varies = {part: varies(architecture, part) for part in PARTS}
         self._styles: dict[tuple[Part, int], Style] = {}
         self._resolved: dict[tuple[Part, int], dict[str, Any]] = {}
@@ -147,7 +147,7 @@ class _Lowering:
                 x = up.lower(b, x, style, factors[i], features, path)
             fuse, where = per_stage(a, "fuse", i)
             at = {"before_block": 0, "after_block": None}.get(fuse, fuse)
-            join = partial(self._fuse, i, skips[i], below, factors[i])
+            join = partial(self._fuse, i, skips[i], below, factors[i], style)
             x = self._stage("decoder", i, x, b.ones, Meeting(join, at, where))
             maps.insert(0, x)
             if 1 <= i <= a.deep_supervision:
@@ -155,28 +155,34 @@ class _Lowering:
                     deep.insert(0, deep_head.lower(b, x, style, a.classes, ("head",)))
         return maps, deep
 
-    def _fuse(self, i: int, skip: int, below: int, factor: Axes, x: int) -> int:
+    def _fuse(self, i: int, skip: int, below: int, factor: Axes, style: Style, x: int) -> int:
         fusion, path = per_stage(self.a, "fusion", i)
         align, _ = per_stage(self.a, "align", i)
         with self.b.scope(f"decoder.fusions.{i}"):
-            joint = Joint(skip, x, below, factor, align, self._style("decoder", i), path)
+            joint = Joint(skip, x, below, factor, align, style, path)
             return fusion.lower(self.b, joint)  # type: ignore[no-any-return]
 
     def _options(self, part: Part, stage: int) -> dict[str, Any]:
         # most parts have no list at all: their stages share options and style
         key = (part, stage if self._varies[part] else -1)
-        if key not in self._resolved:
-            self._resolved[key] = stage_options(self.a, part, stage)
-        return self._resolved[key]
+        found = self._resolved.get(key)
+        if found is None:
+            found = self._resolved[key] = stage_options(self.a, part, stage)
+            style = self._style(part, stage)
+            for field in ("padding", "dilation"):
+                found[field] = self._axes(found[field], style, field)
+            found["kernels"] = self._kernels(found, style)
+        return found
 
     def _style(self, part: Part, stage: int) -> Style:
         key = (part, stage if self._varies[part] else -1)
-        if key not in self._styles:
-            self._styles[key] = self._new_style(part, stage)
-        return self._styles[key]
+        found = self._styles.get(key)
+        if found is None:
+            found = self._styles[key] = self._new_style(part, stage)
+        return found
 
     def _new_style(self, part: Part, stage: int) -> Style:
-        get = self._options(part, stage)
+        get = stage_options(self.a, part, stage)
         return Style(
             norm=get["norm"],
             activation=get["activation"],
@@ -189,18 +195,19 @@ class _Lowering:
 
     def _stage(self, part: Part, i: int, x: int, stride: Axes, meeting: Meeting) -> int:
         """Adds a stage, and what happens on the way where its skip leaves or joins."""
-        b, drop = self.b, self._style(part, i).dropout
+        b = self.b
         name = part if part == "bottleneck" else f"{part}.stages.{i}"
         stage, block = self._new_stage(part, i, stride)
         if stage is None:
             if meeting.after and not self._options(part, i)["convs"]:
                 b.fault(meeting.path, "must be 0 at a stage without convolutions", meeting.after)
             return meeting.happen(x)
+        drop = stage.style.dropout
         at = self._parting(stage, block, part, stride, meeting)
         if at == len(stage.widths):
             with b.scope(name):
                 x = block.lower(b, x, stage, stride)
-                x = lower_dropout(b, x, drop, "stage_end")
+                x = x if drop.type == "none" else lower_dropout(b, x, drop, "stage_end")
             return meeting.happen(x)
         if at > 0:
             first, stage = stage.parts(at)
@@ -249,7 +256,7 @@ class _Lowering:
                 rule = "must be at least 1 where the stage's first convolution carries the stride"
                 b.fault(style.path("convs"), rule, 0, "use 1, or another down-sampling")
             return None, block
-        kernels = self._kernels(get, style)
+        kernels = get["kernels"]
         if len(kernels) != len(widths):
             rule = f"must have one entry for each of {len(widths)} convolutions"
             b.fault(style.path("conv_kernels"), rule, len(kernels))
@@ -258,8 +265,8 @@ class _Lowering:
             style=style,
             widths=widths,
             kernels=kernels,
-            padding=self._axes(get["padding"], style, "padding"),
-            dilation=self._axes(get["dilation"], style, "dilation"),
+            padding=get["padding"],
+            dilation=get["dilation"],
             groups=get["groups"],
             lead=get["first_preactivation"],
             squeeze=get["squeeze_excitation"],

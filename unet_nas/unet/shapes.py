@@ -42,14 +42,12 @@ def trace_axis(graph: Graph, axis: int, size: int) -> AxisTrace:
     """
     sizes: list[int | None] = [size]
     misfits: list[tuple[int, p.Misfit]] = []
-    for node in graph.nodes[1:]:
-        primitive, inputs = node.primitive, node.inputs
-        first = sizes[inputs[0]]
+    for _, primitive, inputs, _, _ in graph.nodes[1:]:
         if primitive.keeps_size:
-            sizes.append(first)
+            sizes.append(sizes[inputs[0]])
             continue
-        known = [first] if len(inputs) == 1 else [sizes[i] for i in inputs]
-        if None in known:
+        known = [sizes[i] for i in inputs]
+        if misfits and None in known:
             sizes.append(None)
             continue
         try:

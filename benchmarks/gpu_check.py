@@ -16,7 +16,7 @@ import csv
 import math
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from statistics import median
@@ -29,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # for tests.support, which d
 from tests.support.draw import draw_architecture, verdict
 from tests.support.memory_cases import draw_training
 from unet_nas.audit.audit import Audit, audit
+from unet_nas.audit.cuda import CudaMemory
 from unet_nas.audit.fit import fit_patch
 from unet_nas.audit.memory import Training
 from unet_nas.profile.profile import profile
@@ -65,7 +66,8 @@ def draw(seed: str, device: str) -> Case:
         if architecture is None:
             continue
         graph = lower(architecture)
-        training, batch = draw_training(rng, graph), rng.choice((1, 1, 2, 4, 8))
+        training = replace(draw_training(rng, graph), device=device)
+        batch = rng.choice((1, 1, 2, 4, 8))
         target = int(math.exp(rng.uniform(math.log(low), math.log(high))))
         size = fit_patch(architecture, target, (1,) * graph.dims, batch, training)
         if size is None or max(size) > MAX_EXTENT[graph.dims]:
@@ -113,16 +115,24 @@ def row_of(case: Case, measured: Profile, device: str) -> dict[str, Any]:
         "in_place": t.in_place,
         "set_to_none": t.set_to_none,
     }
-    for what, predicted, peak in (
-        ("training", case.predicted.peak_training_bytes, measured.training_memory),
-        ("inference", case.predicted.peak_inference_bytes, measured.inference_memory),
+    found = case.predicted
+    for what, tensors, cuda, peak in (
+        ("training", found.peak_training_bytes, found.cuda, measured.training_memory),
+        ("inference", found.peak_inference_bytes, found.cuda_inference, measured.inference_memory),
     ):
-        row[f"{what}_predicted_bytes"] = predicted
         for kind, value in _kinds(peak, device).items():
             row[f"{what}_{kind}_bytes"] = value
+            row[f"{what}_{kind}_predicted_bytes"] = _predicted(kind, tensors, cuda)
         failure = measured.failures.get(f"{what}_memory")  # type: ignore[call-overload]
         row[f"{what}_failure"] = f"{failure.kind}: {failure.reason}" if failure else ""
     return row
+
+
+def _predicted(kind: str, tensors: int, cuda: CudaMemory | None) -> int:
+    """Returns the prediction of one kind of memory: what the device uses begins as reserved."""
+    if cuda is None or kind == "tensors":
+        return tensors
+    return cuda.allocated_bytes if kind == "allocated" else cuda.reserved_bytes
 
 
 def _kinds(peak: PeakMemory | None, device: str) -> dict[str, int | None]:
@@ -144,7 +154,8 @@ def summary(rows: list[dict[str, Any]]) -> Iterator[str]:
     for what in ("training", "inference"):
         for kind in ("tensors", "allocated", "reserved", "device"):
             key = f"{what}_{kind}_bytes"
-            pairs = [(r[f"{what}_predicted_bytes"], r[key]) for r in rows if r.get(key)]
+            wanted = f"{what}_{kind}_predicted_bytes"
+            pairs = [(r[wanted], r[key]) for r in rows if r.get(key)]
             if pairs:
                 errors = [100 * (predicted - found) / found for predicted, found in pairs]
                 exact = sum(predicted == found for predicted, found in pairs)

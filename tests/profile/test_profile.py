@@ -18,10 +18,11 @@ from unet_nas.audit.memory import Training
 from unet_nas.errors import InputError, SizeError
 from unet_nas.profile import worker
 from unet_nas.profile.job import Job
-from unet_nas.profile.profile import _ending, _plain, profile
+from unet_nas.profile.profile import _ending, profile
 from unet_nas.profile.workload import Workload, make_optimizer, make_workload
 from unet_nas.records import Profile
 from unet_nas.unet.architecture import Architecture
+from unet_nas.unet.dump import to_tree
 from unet_nas.unet.graph import lower
 from unet_nas.unet.load import preset, preset_names
 
@@ -192,7 +193,7 @@ def test_channels_last_needs_two_or_three_dimensions() -> None:
 def job_of(architecture: Architecture, **options) -> Job:
     return Job(
         network="architecture",
-        architecture=json.dumps(_plain(architecture)),
+        architecture=json.dumps(to_tree(architecture)),
         patch_size=SIZE,
         in_channels=architecture.in_channels,
         repeats=1,
@@ -250,7 +251,7 @@ def test_the_optimizer_is_the_one_that_is_named(optimizer: str, implementation: 
 
 @pytest.mark.parametrize("name", preset_names())
 def test_an_architecture_is_the_same_in_the_measuring_process(name: str) -> None:
-    sent = Architecture.model_validate_json(json.dumps(_plain(preset(name))))
+    sent = Architecture.model_validate_json(json.dumps(to_tree(preset(name))))
     assert lower(sent).digest() == lower(preset(name)).digest()
 
 

@@ -31,6 +31,7 @@ class Audit:
         training_step: memory of one training step in the steady state.
         inference: memory of one forward pass without gradients.
         cuda: what CUDA's allocator would make of the training step (not verified); None on a CPU.
+        cuda_inference: the same for the forward pass.
     """
 
     graph: Graph
@@ -42,6 +43,7 @@ class Audit:
     training_step: Memory
     inference: Memory
     cuda: CudaMemory | None
+    cuda_inference: CudaMemory | None
 
     @property
     def patch_size(self) -> Size:
@@ -167,6 +169,7 @@ def audit(
         device=options.device,
         sizes=sizes,
     )
+    on_cuda = options.device == "cuda"
     return Audit(
         graph=graph,
         sizes=sizes,
@@ -176,5 +179,6 @@ def audit(
         total=with_output(graph, summed("total", nodes), nodes),
         training_step=step,
         inference=inference,
-        cuda=cuda_memory(graph, step, options) if options.device == "cuda" else None,
+        cuda=cuda_memory(graph, step, options) if on_cuda else None,
+        cuda_inference=cuda_memory(graph, inference, options, inference=True) if on_cuda else None,
     )

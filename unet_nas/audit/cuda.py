@@ -34,13 +34,16 @@ class CudaMemory:
     reserved_bytes: int
 
 
-def cuda_memory(graph: Graph, memory: Memory, training: Training) -> CudaMemory:
+def cuda_memory(
+    graph: Graph, memory: Memory, training: Training, *, inference: bool = False
+) -> CudaMemory:
     """Estimates what a training step takes on a CUDA device, libraries' workspaces left out.
 
     Args:
         graph: The network.
         memory: The step, as `unet_nas.audit.memory.training_memory` played it.
         training: How the step runs; its device must be ``"cuda"``.
+        inference: The memory is that of a forward pass: there is no optimizer.
     """
     width = 2 if training.precision.startswith("pure") else 4
     weights = [width * n for node in graph.nodes for n in weight_elements(node.primitive)]
@@ -49,13 +52,13 @@ def cuda_memory(graph: Graph, memory: Memory, training: Training) -> CudaMemory:
         for n in (*weight_elements(node.primitive), *buffer_elements(node.primitive)):
             allocator.allocate(width * n)
     kept = _step(allocator, memory.storages)
-    for size in _averages(training) * weights:
+    for size in [] if inference else _averages(training) * weights:
         allocator.allocate(size)
-    _optimizer(allocator, training, weights)
+    _optimizer(allocator, training, [] if inference else weights)
     for block in kept:
         allocator.release(block)
     _step(allocator, memory.storages)
-    _optimizer(allocator, training, weights)
+    _optimizer(allocator, training, [] if inference else weights)
     return CudaMemory(memory.peak_bytes, allocator.peak_bytes, allocator.reserved_bytes)
 
 

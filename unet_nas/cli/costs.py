@@ -31,25 +31,33 @@ if TYPE_CHECKING:
     from unet_nas.records import Profile
     from unet_nas.unet.architecture import Architecture
 
+# options of the training step, which is audited and measured alike
+RequiredSize = Annotated[
+    str, typer.Option("--patch-size", metavar="SIZE", help="Spatial size, as 256x256.")
+]
+Batch = Annotated[int, typer.Option(help="Samples per batch.")]
+StepPrecision = Annotated[
+    Precision, typer.Option(help="bf16 and fp16 are autocast; pure-… holds weights and data too.")
+]
+StepOptimizer = Annotated[OptimizerKind, typer.Option(help="Of the training step.")]
+StepImplementation = Annotated[
+    Implementation | None,
+    typer.Option(help="How PyTorch runs the optimizer; single on cpu, foreach on cuda."),
+]
+StepLoss = Annotated[LossKind, typer.Option(help="Of the training step.")]
+
 
 def audit(
     files: Annotated[
         list[str],
         typer.Argument(metavar="FILE…", help="Architecture files or preset:NAME; several compare."),
     ],
-    patch_size: Annotated[
-        str, typer.Option("--patch-size", metavar="SIZE", help="Spatial size, as 256x256.")
-    ],
-    batch: Annotated[int, typer.Option(help="Samples per batch.")] = 1,
-    precision: Annotated[
-        Precision, typer.Option(help="Of the training step; bf16 and fp16 are autocast.")
-    ] = "fp32",
-    optimizer: Annotated[OptimizerKind, typer.Option(help="Of the training step.")] = "adamw",
-    implementation: Annotated[
-        Implementation | None,
-        typer.Option(help="How PyTorch runs the optimizer; single on cpu, foreach on cuda."),
-    ] = None,
-    loss: Annotated[LossKind, typer.Option(help="Of the training step.")] = "dice_cross_entropy",
+    patch_size: RequiredSize,
+    batch: Batch = 1,
+    precision: StepPrecision = "fp32",
+    optimizer: StepOptimizer = "adamw",
+    implementation: StepImplementation = None,
+    loss: StepLoss = "dice_cross_entropy",
     checkpoint: Annotated[
         list[str] | None,
         typer.Option(
@@ -141,19 +149,12 @@ def profile(
             metavar="FILE", help="An architecture file, preset:NAME, or python:module:factory."
         ),
     ],
-    patch_size: Annotated[
-        str, typer.Option("--patch-size", metavar="SIZE", help="Spatial size, as 256x256.")
-    ],
-    batch: Annotated[int, typer.Option(help="Samples per batch.")] = 1,
-    precision: Annotated[
-        Precision, typer.Option(help="bf16 and fp16 are autocast, pure-… is all of it.")
-    ] = "fp32",
-    optimizer: Annotated[OptimizerKind, typer.Option(help="Of the training step.")] = "adamw",
-    implementation: Annotated[
-        Implementation | None,
-        typer.Option(help="How PyTorch runs the optimizer; single on cpu, foreach on cuda."),
-    ] = None,
-    loss: Annotated[LossKind, typer.Option(help="Of the training step.")] = "dice_cross_entropy",
+    patch_size: RequiredSize,
+    batch: Batch = 1,
+    precision: StepPrecision = "fp32",
+    optimizer: StepOptimizer = "adamw",
+    implementation: StepImplementation = None,
+    loss: StepLoss = "dice_cross_entropy",
     device: Annotated[Device, typer.Option(help="Where it runs.")] = "cpu",
     in_channels: Annotated[
         int | None, typer.Option("--in-channels", min=1, help="Of a network of Python code.")

@@ -24,11 +24,11 @@ import unet_nas
 from unet_nas.audit.cost import check_batch_size
 from unet_nas.audit.memory import Training
 from unet_nas.errors import InputError, UnetNasError
-from unet_nas.operators.fields import Options, PerAxis
 from unet_nas.profile.job import COMPILED_PARTS, EAGER_PARTS, PASSES, DeviceKind, Job
 from unet_nas.profile.names import is_foreign, parse_foreign
 from unet_nas.records import Failure, Part, Profile
 from unet_nas.unet.architecture import Architecture
+from unet_nas.unet.dump import to_tree
 from unet_nas.unet.graph import lower
 from unet_nas.unet.load import load_architecture
 from unet_nas.unet.shapes import shapes
@@ -91,7 +91,7 @@ def profile(
     architecture = _architecture(network, patch_size, in_channels)
     job = Job(
         network=network if isinstance(network, str) else "architecture",
-        architecture=None if architecture is None else json.dumps(_plain(architecture)),
+        architecture=None if architecture is None else json.dumps(to_tree(architecture)),
         patch_size=tuple(patch_size),
         batch_size=batch_size,
         in_channels=in_channels if architecture is None else architecture.in_channels,
@@ -136,20 +136,6 @@ def _architecture(
         )
     shapes(lower(architecture), patch_size)
     return architecture
-
-
-def _plain(value: Any) -> Any:
-    """Returns an architecture, or what is in one, as a person would write it.
-
-    Fields that nobody wrote are left out: some may not stand beside others (``width`` beside
-    ``features``). One number per axis is text (``1x3x3``): a list is one per stage.
-    """
-    if isinstance(value, Options):
-        names = value.model_fields_set | ({"type"} & set(type(value).model_fields))
-        return {name: _plain(getattr(value, name)) for name in sorted(names)}
-    if isinstance(value, PerAxis):
-        return value[0] if len(value) == 1 else "x".join(map(str, value))
-    return [_plain(entry) for entry in value] if isinstance(value, tuple) else value
 
 
 # --- processes ----------------------------------------------------------------------------

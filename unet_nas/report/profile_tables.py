@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from unet_nas.audit.audit import Audit
+from unet_nas.audit.cuda import CudaMemory
 from unet_nas.records import Latency, PeakMemory, Profile
 from unet_nas.report.tables import Column, Table
 from unet_nas.units import format_bytes
@@ -59,25 +60,33 @@ def _count_rows(profile: Profile, audit: Audit | None) -> Iterator[Row]:
 
 
 def _memory_rows(profile: Profile, audit: Audit | None) -> Iterator[Row]:
-    predicted = {
-        "training": None if audit is None else audit.peak_training_bytes,
-        "inference": None if audit is None else audit.peak_inference_bytes,
-    }
     for peak in (profile.training_memory, profile.inference_memory):
         if peak is not None:
-            yield from _peak_rows(peak, predicted[peak.what])
+            yield from _peak_rows(peak, audit)
 
 
-def _peak_rows(peak: PeakMemory, predicted: int | None) -> Iterator[Row]:
+def _predictions(audit: Audit | None, what: str) -> tuple[int | None, CudaMemory | None]:
+    """Returns the predicted tensors of training or inference, and CUDA's share of it."""
+    if audit is None:
+        return None, None
+    if what == "training":
+        return audit.peak_training_bytes, audit.cuda
+    return audit.peak_inference_bytes, audit.cuda_inference
+
+
+def _peak_rows(peak: PeakMemory, audit: Audit | None) -> Iterator[Row]:
     name = f"peak in {peak.what}"
+    predicted, cuda = _predictions(audit, peak.what)
     if peak.tensor_bytes is not None:
         what = "tensors alive at once, without workspaces of operators"
         yield _bytes(name, predicted, peak.tensor_bytes, what)
         yield _bytes(name, None, peak.allocated_bytes, "all that the allocator handed out at once")
         return
-    what = "allocated: blocks of the caching allocator (predicted: tensors, as on a CPU)"
-    yield _bytes(name, predicted, peak.allocated_bytes, what)
-    yield _bytes(name, None, peak.reserved_bytes, "reserved: segments taken from the device")
+    what = "allocated: blocks of the caching allocator"
+    allocated = None if cuda is None else cuda.allocated_bytes
+    yield _bytes(name, allocated, peak.allocated_bytes, what)
+    reserved = None if cuda is None else cuda.reserved_bytes
+    yield _bytes(name, reserved, peak.reserved_bytes, "reserved: segments taken from the device")
     what = "device: used by all processes, contexts included"
     if peak.device_before_bytes is not None:
         what += f" ({format_bytes(peak.device_before_bytes)} of it before)"

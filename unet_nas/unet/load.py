@@ -71,6 +71,10 @@ def open_document(source: str | os.PathLike[str]) -> Document:
             return parse_document(_preset_text(source.removeprefix(PREFIX)), source)
         if "\n" in source:
             return parse_document(source, keep_faults=True)
+        if source.startswith("python:"):
+            raise InputError(
+                f"{source} names a network of Python code, which only `unet-nas profile` takes"
+            )
         if source in preset_names() and not Path(source).exists():
             raise InputError(f"there is no file {source!r}; did you mean {PREFIX}{source}?")
     return read_document(source, keep_faults=True)

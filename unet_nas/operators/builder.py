@@ -77,6 +77,9 @@ def _no_path(_field: str) -> Path:
     return ()
 
 
+_make = tuple.__new__
+
+
 class Builder:
     """Appends nodes to a graph, keeps the current name, and collects faults.
 
@@ -119,7 +122,8 @@ class Builder:
         else:
             channels = primitive.out_channels([nodes[i].channels for i in inputs])
         index = len(nodes)
-        nodes.append(Node(self.prefix + name, primitive, inputs, channels, init))
+        # `Node(...)` without the detour over its generated constructor: there are many nodes
+        nodes.append(_make(Node, (self.prefix + name, primitive, inputs, channels, init)))
         return index
 
     def fault(self, path: Path, rule: str, got: object, fix: str | None = None) -> None:

@@ -57,7 +57,7 @@ class _Down(Options):
 
 
 def _check_pool_padding(b: Builder, kernel: Axes, padding: Axes, path: Path) -> None:
-    if any(2 * pad > k for pad, k in zip(padding, kernel, strict=True)):
+    if any(padding) and any(2 * pad > k for pad, k in zip(padding, kernel, strict=True)):
         rule = f"must be at most half the kernel {'x'.join(map(str, kernel))}"
         nearest = "x".join(str(k // 2) for k in kernel)
         b.fault((*path, "padding"), rule, "x".join(map(str, padding)), f"use {nearest}")

@@ -94,7 +94,7 @@ class TransposedConv(_ConvUp):
         if self.kernel_size is not None:
             kernel = b.axes(self.kernel_size, (*path, "kernel_size"))
         extra = b.axes(self.output_padding, (*path, "output_padding"))
-        if any(e >= s for e, s in zip(extra, stride, strict=True) if e):
+        if any(extra) and any(e >= s for e, s in zip(extra, stride, strict=True) if e):
             rule = f"must be smaller than the stride {'x'.join(map(str, stride))}"
             b.fault((*path, "output_padding"), rule, "x".join(map(str, extra)))
         channels, out = b.channels(x), self._features(b, x, features)

@@ -43,10 +43,11 @@ def trace_axis(graph: Graph, axis: int, size: int) -> AxisTrace:
     sizes: list[int | None] = [size]
     misfits: list[tuple[int, p.Misfit]] = []
     for _, primitive, inputs, _, _ in graph.nodes[1:]:
+        first = sizes[inputs[0]]
         if primitive.keeps_size:
-            sizes.append(sizes[inputs[0]])
+            sizes.append(first)
             continue
-        known = [sizes[i] for i in inputs]
+        known = (first,) if len(inputs) == 1 else [sizes[i] for i in inputs]
         if misfits and None in known:
             sizes.append(None)
             continue

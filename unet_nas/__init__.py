@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from unet_nas.audit.memory import Training
     from unet_nas.errors import DocumentError, InputError, SizeError, UnetNasError
     from unet_nas.unet.architecture import Architecture
     from unet_nas.unet.build import build
@@ -29,6 +30,7 @@ _HOMES = {
     "Graph": "unet_nas.unet.graph",
     "InputError": "unet_nas.errors",
     "SizeError": "unet_nas.errors",
+    "Training": "unet_nas.audit.memory",
     "UnetNasError": "unet_nas.errors",
     "build": "unet_nas.unet.build",
     "check": "unet_nas.unet.check",
@@ -46,6 +48,7 @@ __all__ = [
     "Graph",
     "InputError",
     "SizeError",
+    "Training",
     "UnetNasError",
     "build",
     "check",

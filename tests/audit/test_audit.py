@@ -134,3 +134,18 @@ def test_the_audit_imports_no_torch():
         "assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_options_of_the_step_may_be_given_by_name():
+    by_name = unet_nas.audit(
+        SMALL, patch_size=(64, 64), batch_size=2, precision="bf16", optimizer="sgd", in_place=True
+    )
+    training = unet_nas.Training(precision="bf16", optimizer="sgd", in_place=True)
+    whole = unet_nas.audit(SMALL, patch_size=(64, 64), batch_size=2, training=training)
+    assert by_name.training == training
+    assert by_name.peak_training_bytes == whole.peak_training_bytes
+
+
+def test_an_unknown_word_is_refused():
+    with pytest.raises(InputError, match="precision must be one of fp32, bf16"):
+        unet_nas.audit(SMALL, patch_size=(64, 64), precision="fp8")

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 
 from unet_nas.audit.cost import Cost, check_batch_size, node_costs, part_costs, summed, with_output
 from unet_nas.audit.cuda import CudaMemory, cuda_memory
-from unet_nas.audit.memory import Memory, Training, inference_memory, training_memory
+from unet_nas.audit.memory import (
+    Device,
+    Memory,
+    Precision,
+    Training,
+    inference_memory,
+    training_memory,
+)
 from unet_nas.audit.receptive_field import Field, receptive_fields
 from unet_nas.operators.builder import Graph
+from unet_nas.operators.loss import LossKind
+from unet_nas.operators.optimizer import Implementation, OptimizerKind
 from unet_nas.unet.architecture import Architecture
 from unet_nas.unet.graph import lower
 from unet_nas.unet.shapes import Size, shapes
@@ -136,6 +145,13 @@ def audit(
     patch_size: Sequence[int],
     batch_size: int = 1,
     training: Training | None = None,
+    precision: Precision | None = None,
+    optimizer: OptimizerKind | None = None,
+    implementation: Implementation | None = None,
+    loss: LossKind | None = None,
+    checkpoint: Sequence[str] | None = None,
+    in_place: bool | None = None,
+    device: Device | None = None,
 ) -> Audit:
     """Audits a network: no torch, no tensor, a few milliseconds.
 
@@ -143,7 +159,14 @@ def audit(
         architecture: the network, or its graph.
         patch_size: spatial size of the input.
         batch_size: samples per batch.
-        training: precision, optimizer, loss, checkpointing, …; defaults as in `Training`.
+        training: how the training step runs; defaults as in `Training`.
+        precision: in place of that of ``training``, as are all that follow.
+        optimizer: ``sgd``, ``adam`` or ``adamw``.
+        implementation: ``single``, ``foreach`` or ``fused``.
+        loss: ``cross_entropy`` or ``dice_cross_entropy``.
+        checkpoint: units recomputed in backward, as `unet_nas.build` takes them.
+        in_place: activations overwrite their input where that is safe.
+        device: ``cpu``, or ``cuda`` (not verified).
 
     Raises:
         SizeError: if the network does not run on ``patch_size``.
@@ -156,7 +179,17 @@ def audit(
     """
     check_batch_size(batch_size)
     graph = architecture if isinstance(architecture, Graph) else lower(architecture)
-    options = training or Training()
+    base = training or Training()
+    options = replace(
+        base,
+        precision=precision or base.precision,
+        optimizer=optimizer or base.optimizer,
+        implementation=implementation or base.implementation,
+        loss=loss or base.loss,
+        checkpoint=base.checkpoint if checkpoint is None else tuple(checkpoint),
+        in_place=base.in_place if in_place is None else in_place,
+        device=device or base.device,
+    )
     sizes = shapes(graph, patch_size)
     nodes = node_costs(graph, sizes, batch_size)
     step = training_memory(graph, patch_size, batch_size, options, sizes=sizes)

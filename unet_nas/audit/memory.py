@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
-from typing import Literal
+from typing import Literal, get_args
 
 from unet_nas.errors import InputError
 from unet_nas.operators import loss as losses
@@ -48,6 +48,16 @@ _INDEX_BYTES = 8
 _RANDOM_STATE_BYTES = 5056
 
 
+#: the words that the options of a training step take
+_WORDS: dict[str, tuple[str, ...]] = {
+    "precision": get_args(Precision),
+    "optimizer": get_args(OptimizerKind),
+    "implementation": get_args(Implementation),
+    "loss": get_args(LossKind),
+    "device": get_args(Device),
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Training:
     """How a training step runs; the defaults are those of `unet_nas.train`.
@@ -80,6 +90,10 @@ class Training:
     device: Device = "cpu"
 
     def __post_init__(self) -> None:
+        for name, words in _WORDS.items():
+            if getattr(self, name) not in words:
+                rule = f"{name} must be one of {', '.join(words)}"
+                raise InputError(f"{rule}, got {getattr(self, name)!r}")
         if self.nesterov and not (self.optimizer == "sgd" and self.momentum):
             raise InputError("nesterov needs the optimizer sgd with momentum")
 

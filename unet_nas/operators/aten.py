@@ -165,7 +165,7 @@ def overwrite_view(eager: Eager, x: Tensor) -> Tensor:
     viewing = x.function
     if viewing is not None:
         out.function = viewing.edges[0]
-        eager.record(out, (out,), (out,), _overwritten)
+        eager.record(out, (out,), (out,), _overwritten, late=True)
         eager.record(out, (out,))
     return out
 
@@ -173,6 +173,7 @@ def overwrite_view(eager: Eager, x: Tensor) -> Tensor:
 def _overwritten(eager: Eager, function: Function, gradient: Tensor) -> Gradients:
     whole = eager.new(gradient.elements, gradient.itemsize)
     copy = eager.new(gradient.elements, gradient.itemsize)
+    eager.unpack(function)  # a recomputation meets the two copies
     result = eager.new(gradient.elements, gradient.itemsize)
     eager.drop(result)
     eager.drop(copy)

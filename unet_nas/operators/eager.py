@@ -74,7 +74,7 @@ Rule = Callable[["Eager", "Function", Tensor], Gradients]
 class Function:
     """A node of the autograd graph: where its gradients go, what it saved, how it computes."""
 
-    __slots__ = ("awaited", "edges", "frame", "order", "packs", "place", "received", "rule",
+    __slots__ = ("awaited", "edges", "frame", "late", "order", "packs", "place", "received", "rule",
                  "saved", "wants")  # fmt: skip
 
     def __init__(
@@ -92,6 +92,7 @@ class Function:
         self.wants = wants
         self.saved = saved
         self.rule = rule
+        self.late = False
         self.received: Tensor | None = None
         self.awaited = 0
         self.frame: Frame | None = None
@@ -231,8 +232,13 @@ class Eager:
         inputs: Sequence[Tensor],
         saved: Sequence[Tensor] = (),
         rule: Rule | None = None,
+        *,
+        late: bool = False,
     ) -> None:
-        """Records the function that made ``out``, if any of its inputs wants a gradient."""
+        """Records the function that made ``out``, if any of its inputs wants a gradient.
+
+        ``late``: its rule allocates before it asks for what was saved, and asks by itself.
+        """
         if not self.grad:
             return
         edges = tuple([tensor.function for tensor in inputs])
@@ -243,6 +249,7 @@ class Eager:
         wants = tuple([(tensor.elements, tensor.itemsize) for tensor in inputs])
         self._order += 1
         function = Function(self._order, self.place, edges, storages, rule or fresh, wants)
+        function.late = late
         out.function = function
         if self.frame is not None:
             function.saved = ()
@@ -270,6 +277,11 @@ class Eager:
         storage.saves += 1
         if storage.saves == 1:
             storage.saved_from = len(self.timeline)
+
+    def unpack(self, function: Function) -> None:
+        """Makes what a function saved be there, where a checkpointed segment threw it away."""
+        if function.frame is not None:
+            function.saved = function.frame.unpack(function)
 
     def free(self, function: Function) -> None:
         """Lets go of what a function saved, and of its segment's inputs after the last one."""
@@ -317,8 +329,8 @@ class Eager:
         function.received = None
         if function.place != self.place:
             self.visit(function.place, "backward")
-        if function.frame is not None:
-            function.saved = function.frame.unpack(function)
+        if not function.late:
+            self.unpack(function)
         results = function.rule(self, function, gradient)
         self.drop(gradient)
         self.free(function)

@@ -24,6 +24,8 @@ from unet_nas.unet.graph import lower
 
 # Seeds whose networks PyTorch can run: some half-precision 3D kernels are missing on a CPU.
 SAMPLE = [3, 5, 6, 7, 9, 10, 12, 13, 14, 23, 42, 43, 77, 10055]
+# Seeds that a benchmark missed once, each for a reason of its own.
+SAMPLE += [20146, 50045, 50244]
 
 
 @pytest.fixture(autouse=True)

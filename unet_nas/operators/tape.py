@@ -31,8 +31,6 @@ _SAVES = {
     "Mish": "input",
     "Hardswish": "input",
 }
-#: activations whose in-place form gives its backward the output, so that the input may go
-IN_PLACE = frozenset({"ReLU", "LeakyReLU", "ELU"})
 
 
 @dataclass(slots=True)

@@ -14,13 +14,14 @@ from unet_nas.audit.cost import Cost
 from unet_nas.audit.memory import Training
 from unet_nas.errors import SizeError
 from unet_nas.report.tables import Column, Table
+from unet_nas.unet.outline import by
 from unet_nas.units import format_bytes, format_count
 
 
 def conventions(audit: Audit) -> str:
     """Returns what the numbers of an audit hold for, and how they are counted."""
     return (
-        f"For a batch of {audit.batch_size} x {_by(audit.patch_size)}, {_step(audit.training)}. "
+        f"For a batch of {audit.batch_size} x {by(audit.patch_size)}, {_step(audit.training)}. "
         "MACs: multiply-accumulates of convolutions in one forward "
         "pass of the batch; FLOPs = 2 x MACs. Memory: bytes of tensors alive at once in a "
         "training step from the second on, without library workspaces and allocator rounding."
@@ -39,11 +40,11 @@ def _step(t: Training) -> str:
     return ", ".join([*options, t.device])
 
 
-def parts_table(audit: Audit, by: str) -> Table:
+def parts_table(audit: Audit, parts: str) -> Table:
     """Returns the cost per part (``stage``) or per node."""
-    costs = audit.stages if by == "stage" else audit.nodes
+    costs = audit.stages if parts == "stage" else audit.nodes
     columns = (
-        Column("Part" if by == "stage" else "Node"),
+        Column("Part" if parts == "stage" else "Node"),
         Column("Output", right=True),
         Column("Parameters", right=True),
         Column("MACs", right=True),
@@ -60,7 +61,7 @@ def parts_table(audit: Audit, by: str) -> Table:
 def _cost_row(audit: Audit, cost: Cost) -> tuple[str, ...]:
     return (
         cost.name,
-        f"{cost.channels} x {_by(cost.size)}",
+        f"{cost.channels} x {by(cost.size)}",
         f"{cost.parameters:,}",
         f"{cost.macs:,}",
         f"{100 * cost.macs / max(1, audit.macs):.1f}",
@@ -87,7 +88,7 @@ def _fields(fields: Sequence[tuple[int, int] | None]) -> str:
 def summary(audit: Audit, budget_bytes: int | None = None) -> list[tuple[str, str]]:
     """Returns the figures of an audit, one label and one text each."""
     lines = [
-        ("output size", _by(audit.output_size)),
+        ("output size", by(audit.output_size)),
         ("parameters", f"{audit.parameters:,} trainable, {audit.total.buffers:,} in buffers"),
         ("MACs", f"{audit.macs:,} for the batch ({format_count(audit.flops)} FLOPs)"),
         ("MACs per output position", f"{audit.macs_per_output_position:,.0f}"),
@@ -135,7 +136,7 @@ def comparison_table(audits: Mapping[str, Audit | SizeError]) -> Table:
         if isinstance(audit, SizeError)
         else (
             name,
-            _by(audit.output_size),
+            by(audit.output_size),
             f"{audit.parameters:,}",
             f"{audit.macs:,}",
             f"{audit.macs_per_output_position:,.0f}",
@@ -226,10 +227,6 @@ def _cost_json(audit: Audit, cost: Cost) -> dict[str, Any]:
     }
 
 
-def _by(size: Sequence[int]) -> str:
-    return "x".join(map(str, size))
-
-
 def _bytes(n: int) -> str:
     return f"{format_bytes(n)} ({n:,} bytes)"
 
@@ -253,10 +250,10 @@ def conditions_json(patch_size: Sequence[int], batch_size: int, t: Training) -> 
 def kept(what: str, patch_size: Sequence[int], batch_size: int) -> str:
     """Returns what stays as it is while one thing is made larger."""
     if what == "batch":
-        return f"at patch {_by(patch_size)}"
+        return f"at patch {by(patch_size)}"
     if what == "patch":
-        return f"at batch {batch_size}, each axis a valid size, shaped like {_by(patch_size)}"
-    return f"at batch {batch_size} of {_by(patch_size)}"
+        return f"at batch {batch_size}, each axis a valid size, shaped like {by(patch_size)}"
+    return f"at batch {batch_size} of {by(patch_size)}"
 
 
 def fit_conventions(training: Training) -> str:

@@ -94,7 +94,7 @@ class _Lowering:
         self.a = architecture
         self.b = Builder(architecture.spatial_dims, architecture.in_channels)
         self.features = architecture.features_per_stage()
-        self.decoder_features = architecture.decoder.features or self.features[: architecture.depth]
+        self.decoder_features = architecture.decoder_features()
         self._varies = {part: varies(architecture, part) for part in PARTS}
         self._styles: dict[tuple[Part, int], Style] = {}
         self._resolved: dict[tuple[Part, int], dict[str, Any]] = {}

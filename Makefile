@@ -26,7 +26,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "unet_nas needs Python 3.11 or newer, got " + sys.version.split()[0] + "; fix: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,datasets,onnx]'
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps dynamic-network-architectures
 	# byte code where the environment forbids Python to write it: every command starts faster
 	$(BIN)/python -m compileall -q unet_nas

@@ -16,8 +16,11 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from unet_nas.audit.memory import Device, Precision, Training
 from unet_nas.errors import InputError
-from unet_nas.operators.fields import Options
+from unet_nas.operators.fields import Flag, Options
+from unet_nas.operators.loss import LossKind
+from unet_nas.operators.optimizer import OptimizerKind
 from unet_nas.units import (
     format_bytes,
     format_count,
@@ -104,6 +107,17 @@ PatchSize = Annotated[
 ]
 
 
+def _weights_kind(value: Any) -> str:
+    return "word" if isinstance(value, str) else "list"
+
+
+ClassWeights = Annotated[
+    Annotated[Literal["balanced"], Tag("word")]
+    | Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=2), Tag("list")],
+    Discriminator(_weights_kind),
+]
+
+
 class Conditions(BaseModel):
     """What the cost of a candidate depends on besides its architecture.
 
@@ -118,6 +132,38 @@ class Conditions(BaseModel):
     batch_size: Annotated[int, Strict(), Field(ge=1, le=1 << 20)] = Field(
         1, description="samples per training step"
     )
+
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="autocast of the forward pass; auto: bf16 on CUDA, fp32 on a CPU"
+    )
+    optimizer: OptimizerKind = Field("adamw", description="sgd, adam or adamw")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(1e-2, description="of the optimizer")
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="of sgd")
+    nesterov: Flag = Field(False, description="momentum of sgd as Nesterov's")
+    loss: LossKind = Field("dice_cross_entropy", description="what is minimised")
+    class_weights: ClassWeights | None = Field(
+        None, description="weights of the classes in the cross-entropy: balanced, or a list"
+    )
+    checkpoint: tuple[str, ...] = Field(
+        (), description="units recomputed in backward to save memory, as [0, bottleneck]"
+    )
+    in_place: Flag = Field(False, description="activations overwrite their input where safe")
+
+    def training(self, device: Device = "cpu") -> Training:
+        """Returns the training step that the audit computes the memory of."""
+        fastest: Precision = "bf16" if device == "cuda" else "fp32"
+        return Training(
+            precision=fastest if self.precision == "auto" else self.precision,
+            optimizer=self.optimizer,
+            momentum=self.momentum > 0,
+            weight_decay=self.weight_decay > 0,
+            nesterov=self.nesterov and self.optimizer == "sgd",
+            implementation="foreach" if device == "cuda" else "single",
+            loss=self.loss,
+            in_place=self.in_place,
+            checkpoint=self.checkpoint,
+            device=device,
+        )
 
     def size(self, dims: int) -> tuple[int, ...] | None:
         """Returns the patch size with one number per axis, if there is one.

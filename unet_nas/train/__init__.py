@@ -1,0 +1,1 @@
+"""Brief training: data, the loop, metrics, inference on whole images."""

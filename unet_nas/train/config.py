@@ -1,0 +1,81 @@
+"""The section ``train``: one training run, described completely (imports no torch)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Literal, Self, TypeAlias
+
+from pydantic import ConfigDict, Field, Strict, model_validator
+from pydantic_core import PydanticCustomError
+
+from unet_nas.errors import Fault
+from unet_nas.operators.fields import Flag
+from unet_nas.space.budget import Conditions, Seconds
+from unet_nas.train.data.options import Augment
+
+__all__ = ["Schedule", "TrainConfig"]
+
+Schedule: TypeAlias = Literal["cosine", "constant"]
+_Count = Annotated[int, Strict(), Field(ge=1, le=10**9)]
+_Positive = Annotated[float, Field(gt=0)]
+_Share = Annotated[float, Field(ge=0, le=1)]
+
+DEFAULT_STEPS = 500
+
+
+class TrainConfig(Conditions):
+    """How a network is trained; one of ``steps``, ``epochs`` and ``seconds`` ends it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
+
+    steps: _Count | None = Field(
+        None, description=f"optimizer steps; {DEFAULT_STEPS} where no other budget is given"
+    )
+    epochs: _Positive | None = Field(
+        None, description="passes: so many patches as the training cases hold, one batch a step"
+    )
+    seconds: Seconds | None = Field(
+        None, description="time of training, without validation, as 60s; scores then vary"
+    )
+    learning_rate: _Positive = Field(1e-3, description="highest learning rate")
+    schedule: Schedule = Field("cosine", description="of the learning rate, after the warm-up")
+    warmup: _Share = Field(0.05, description="share of the budget in which the rate rises")
+    clip: _Positive | None = Field(1.0, description="highest norm of the gradient; null: any")
+    channels_last: Flag | None = Field(
+        None, description="memory format; null: where the device gains from it"
+    )
+    compile: Flag = Field(False, description="use torch.compile")
+    foreground: _Share = Field(
+        0.33, description="share of patches that are centred on a foreground position"
+    )
+    augment: Augment | None = Field(
+        Augment.model_construct(), description="random changes of patches; null: none"
+    )
+    validations: _Count = Field(
+        5, description="scorings of the validation cases, evenly over the budget"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        faults = list(self._faults())
+        if faults:
+            summary = "; ".join(f"{fault.path[0]} {fault.rule}" for fault in faults)
+            raise PydanticCustomError("faults", "{summary}", {"summary": summary, "faults": faults})
+        return self
+
+    def _faults(self) -> Iterator[Fault]:
+        given = [n for n in ("steps", "epochs", "seconds") if getattr(self, n) is not None]
+        if len(given) > 1:
+            rule = f"must stand alone: {' and '.join(given)} are given, and one ends the training"
+            yield Fault((given[1],), rule, str(getattr(self, given[1])), f"remove {given[1]}")
+        if self.nesterov and self.optimizer != "sgd":
+            yield Fault(("nesterov",), "needs optimizer: sgd", "true", "remove nesterov")
+
+    @property
+    def budget(self) -> tuple[Literal["steps", "epochs", "seconds"], float]:
+        """What ends the training, and after how much."""
+        if self.epochs is not None:
+            return "epochs", self.epochs
+        if self.seconds is not None:
+            return "seconds", self.seconds
+        return "steps", self.steps or DEFAULT_STEPS

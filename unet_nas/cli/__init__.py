@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from unet_nas.cli import costs, networks, spaces
+from unet_nas.cli import costs, networks, reporting, spaces
 from unet_nas.errors import DocumentError, UnetNasError
 
 app = typer.Typer(
@@ -41,6 +41,8 @@ for command in (
     costs.audit,
     costs.profile,
     spaces.space,
+    reporting.report,
+    reporting.draw,
     networks.export,
 ):
     app.command()(command)

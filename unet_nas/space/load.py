@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from unet_nas.audit.memory import Device, Training
 from unet_nas.errors import Fault, InputError, Path
 from unet_nas.space.budget import Budget, Conditions
 from unet_nas.space.domains import (
@@ -212,3 +213,12 @@ def conditions_of(tree: Mapping[str, Any]) -> Conditions:
         return Conditions.model_validate(tree.get("train") or {})
     except ValidationError as error:
         raise InputError(str(error.errors()[0]["msg"])) from error
+
+
+def training_of(tree: Mapping[str, Any], device: Device) -> Training:
+    """Returns the training step that a filled tree asks for.
+
+    The section ``train`` sets most of it; the loss also depends on whether the ``data`` have
+    positions to ignore and labels that overlap.
+    """
+    return conditions_of(tree).training(device)

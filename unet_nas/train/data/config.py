@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from math import isnan
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import BeforeValidator, Discriminator, Field, Strict, Tag, model_validator
@@ -54,7 +55,7 @@ _Spacing: TypeAlias = Annotated[
 
 
 def _not_a_number(value: Any) -> Any:
-    return "nan" if isinstance(value, float) and value != value else value
+    return "nan" if isinstance(value, float) and isnan(value) else value
 
 
 class Split(Options):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from unet_nas.train.data.raw import RawCase
 __all__ = ["Pages", "Reading", "count_pages", "read_image", "read_mask"]
 
 Pages: TypeAlias = Literal["channels", "volume", "slices"]
+T = TypeVar("T")
+
 OPAQUE = "the alpha channel is opaque everywhere and is left out"
 _GDAL_NODATA = 42113
 
@@ -43,7 +45,7 @@ class Reading:
     channel_axis: Literal["first", "last"] | None = None
 
 
-def read_image(path: Path, reading: Reading = Reading()) -> RawCase:  # noqa: B008 - frozen
+def read_image(path: Path, reading: Reading) -> RawCase:
     """Returns an image, channels first.
 
     Raises:
@@ -63,7 +65,7 @@ def read_image(path: Path, reading: Reading = Reading()) -> RawCase:  # noqa: B0
     return raw
 
 
-def read_mask(path: Path, reading: Reading = Reading(), *, multi_label: bool = False) -> RawCase:  # noqa: B008
+def read_mask(path: Path, reading: Reading, *, multi_label: bool = False) -> RawCase:
     """Returns a mask in the field ``mask``: (*spatial), (*spatial, 3) or (labels, *spatial).
 
     Raises:
@@ -85,7 +87,7 @@ def read_mask(path: Path, reading: Reading = Reading(), *, multi_label: bool = F
 
 def count_pages(path: Path) -> int:
     """Returns how many slices a file holds."""
-    return int(_guarded(path, lambda: _page_number(path)))
+    return _guarded(path, lambda: _page_number(path))
 
 
 def _page_number(path: Path) -> int:
@@ -115,7 +117,7 @@ def _read(path: Path, reading: Reading, *, as_mask: bool) -> RawCase:
     raise InputError(f"{path}: cannot read files of this kind; known are {', '.join(ENDINGS)}")
 
 
-def _guarded(path: Path, read: Any) -> Any:
+def _guarded(path: Path, read: Callable[[], T]) -> T:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of size and metadata, which nobody can act on
@@ -139,13 +141,14 @@ def _guarded(path: Path, read: Any) -> Any:
 def _read_picture(path: Path, reading: Reading, *, as_mask: bool) -> RawCase:
     from PIL import Image  # noqa: PLC0415 - other formats do without it
 
-    with Image.open(path) as picture:
+    with Image.open(path) as file:
+        mode = file.mode
         # the palette of a mask only colours its indices, and the indices are the classes
-        if picture.mode == "P" and not as_mask:
-            picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
-        elif picture.mode in ("CMYK", "YCbCr", "LAB", "HSV", "PA", "La", "RGBa"):
-            picture = picture.convert("RGB" if picture.mode[-1] != "a" else "RGBA")
-        array, mode = np.asarray(picture), picture.mode
+        if mode == "P" and not as_mask:
+            mode = "RGBA" if "transparency" in file.info else "RGB"
+        elif mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "F") and mode[0] != "I":
+            mode = "RGBA" if mode in ("PA", "La", "RGBa") else "RGB"
+        array = np.asarray(file if mode == file.mode else file.convert(mode))
     image = array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
     notes: tuple[str, ...] = ()
     if mode in ("LA", "RGBA") and not (reading.keep_alpha and not as_mask):
@@ -226,8 +229,8 @@ def _without_nodata(raw: RawCase, nodata: float | str | None) -> RawCase:
         value = float(nodata)
     except ValueError:
         return raw
-    missing = np.isnan(raw.image) if np.isnan(value) else raw.image == value
-    known: Array = ~missing.any(axis=0)
+    missing = np.isnan(raw.image) if np.isnan(value) else np.equal(raw.image, value)
+    known: Array = np.logical_not(missing.any(axis=0))
     if raw.valid is not None:
         known &= raw.valid
     return replace(raw, valid=None if known.all() else known)

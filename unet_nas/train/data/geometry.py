@@ -147,7 +147,8 @@ def resample_target(
     shares = np.stack(
         [_zoom((target == value).astype(np.float32), shape, order=1) for value in values]
     )
-    return values[shares.argmax(axis=0)].astype(np.uint8)
+    nearest: NDArray[np.uint8] = values[shares.argmax(axis=0)]
+    return nearest
 
 
 def _zoom(array: Array, shape: Sequence[int], *, order: int) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -17,7 +18,7 @@ __all__ = ["read_nifti", "write_nifti"]
 
 def read_nifti(path: Path) -> RawCase:
     """Returns a volume, or a flat image, with its geometry; a fourth axis is one of channels."""
-    file = nibabel.load(path)
+    file: Any = nibabel.load(path)
     array = np.asanyarray(file.dataobj)
     if array.ndim > 4 or array.ndim < 2:
         raise InputError(f"{path}: must have 2 to 4 axes, got {array.ndim}")

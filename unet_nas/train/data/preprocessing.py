@@ -185,5 +185,5 @@ def _of_channel(
 
 def _some_values(case: RawCase, index: int) -> Array:
     channel = case.image[index]
-    known = channel.ravel() if case.valid is None else channel[case.valid]
+    known: Array = channel.ravel() if case.valid is None else channel[case.valid]
     return known[:: max(1, known.size // _MOST_VALUES)]

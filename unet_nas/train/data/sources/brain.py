@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib.util
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -58,13 +59,14 @@ def list_cases(source: Builtin, config: DataConfig, base: Path) -> Listing:
     items: list[Item] = []
     for index, (part, low, high) in enumerate(_slabs(int(used[0]), int(used[-1]) + 1)):
         slab = f"slab {index}"
+        cuts: dict[str, slice | int] = {f"slice {z:03}": z for z in range(low, high, source.step)}
         if source.dims == 3:
-            items.append(_item(source, image, mask, slab, slab, part, slice(low, high)))
-            continue
-        items += [
-            _item(source, image, mask, f"slice {z:03}", slab, part, z)
-            for z in range(low, high, source.step)
-        ]
+            cuts = {slab: slice(low, high)}
+        for name, cut in cuts.items():
+            read = partial(
+                _read, image[..., cut], mask[..., cut], source, [source.seed, low, len(items)]
+            )
+            items.append(Item(name, slab, read, part, where=f"mni152_tissue, {name}"))
     return Listing(
         "builtin", items, unit="mm", class_names=_CLASSES, fixed_parts=True, notes=_notes(source)
     )
@@ -77,21 +79,6 @@ def _notes(source: Builtin) -> tuple[str, ...]:
         if strength
     ]
     return (*_NOTES, f"{' and '.join(changed)} made every image harder") if changed else _NOTES
-
-
-def _item(
-    source: Builtin,
-    image: Array,
-    mask: Array,
-    name: str,
-    group: str,
-    part: Part,
-    where: int | slice,
-) -> Item:
-    cut = (slice(None), slice(None), where)
-    seed = where if isinstance(where, int) else 10_000 + where.start
-    read = partial(_read, image[cut], mask[cut], source, seed)
-    return Item(name, group, read, part, where=f"mni152_tissue, {name}")
 
 
 def _slabs(low: int, high: int) -> list[tuple[Part, int, int]]:
@@ -128,17 +115,17 @@ def _template() -> tuple[Array, Array]:
 def _map(folder: Path, kind: str) -> Array:
     path = folder / f"mni_icbm152_{kind}_tal_nlin_sym_09a_converted.nii.gz"
     try:
-        array: Array = np.asanyarray(nibabel.load(path).dataobj)
+        file: Any = nibabel.load(path)
     except FileNotFoundError as error:
         raise InputError(
             f"data.source: this version of nilearn has no {path.name}; pip install 'nilearn>=0.10'"
         ) from error
-    return array
+    return np.asanyarray(file.dataobj)
 
 
-def _read(image: Array, mask: Array, source: Builtin, seed: int) -> RawCase:
+def _read(image: Array, mask: Array, source: Builtin, seed: list[int]) -> RawCase:
     made = image[None].astype(np.float32)
-    draw = np.random.default_rng([source.seed, seed])
+    draw = np.random.default_rng(seed)
     if source.bias_field:
         made *= np.exp(source.bias_field * _smooth(draw, made.shape[1:]))
     if source.noise:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from unet_nas.errors import InputError
+from unet_nas.train.data.cases import Array
 from unet_nas.train.data.config import DataConfig
 from unet_nas.train.data.files import Reading, count_pages, read_image, read_mask
 from unet_nas.train.data.names import ENDINGS, ending, listed, stem
@@ -172,7 +173,9 @@ def _pairs_in_one(
             f"data.source: {folder} holds {len(files)} images and no masks; put masks into "
             f"{folder / 'masks'}, or name them NAME_mask, or set data.source.mask_suffix"
         )
-    pairs = {name: (masks[name + end],) for name in images for end in ends if name + end in masks}
+    pairs: dict[str, tuple[Path, ...]] = {
+        name: (masks[name + end],) for name in images for end in ends if name + end in masks
+    }
     lonely = [images[name].name for name in images if name not in pairs]
     used = {mask for found in pairs.values() for mask in found}
     spare = [path.name for path in masks.values() if path not in used]
@@ -218,7 +221,7 @@ def _read(image: Path, masks: tuple[Path, ...], reading: Reading, *, multi_label
     return replace(raw, mask=mask)
 
 
-def _stacked(arrays: list[np.ndarray], paths: tuple[Path, ...]) -> np.ndarray:
+def _stacked(arrays: list[Array], paths: tuple[Path, ...]) -> Array:
     for array, path in zip(arrays, paths, strict=True):
         if array.shape != arrays[0].shape:
             raise InputError(

@@ -135,7 +135,7 @@ def _channels(
 
 def _read(images: Sequence[Path], label: Path, about: _Description, reading: Reading) -> RawCase:
     parts = [read_image(path, reading) for path in images]
-    mask = read_mask(label)
+    mask = read_mask(label, Reading())
     for path, part in zip(images, parts, strict=True):
         if part.image.shape[1:] != mask.image.shape[1:]:
             raise InputError(

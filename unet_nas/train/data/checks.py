@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,31 +17,52 @@ if TYPE_CHECKING:
 __all__ = ["check_task", "class_counts", "class_notes", "class_shares"]
 
 
-def check_task(task: Task, architecture: Architecture) -> None:
+def check_task(task: Task, architecture: Architecture | Mapping[str, Any]) -> None:
     """Refuses an architecture that does not fit the data.
+
+    Args:
+        task: Of the data.
+        architecture: Or the section ``architecture`` of a file; what is a domain there is not
+            judged, what is absent has its default.
 
     Raises:
         InputError: naming every difference and the ``--set`` that removes them.
 
-    >>> from unet_nas.unet.architecture import Architecture
-    >>> check_task(Task(2, 1, ("background", "cell")), Architecture(in_channels=1, classes=2))
+    >>> check_task(Task(2, 1, ("background", "cell")), {"depth": 3})
     """
     wanted = {
-        "spatial_dims": (task.spatial_dims, "spatial axes"),
-        "in_channels": (task.in_channels, "channels"),
-        "classes": (task.classes, "labels" if task.multi_label else "classes"),
+        "spatial_dims": (task.spatial_dims, "spatial dimension"),
+        "in_channels": (task.in_channels, "channel"),
+        "classes": (task.classes, "label" if task.multi_label else "class"),
     }
-    wrong = {
-        field: (number, word)
-        for field, (number, word) in wanted.items()
-        if getattr(architecture, field) != number
-    }
+    has = {field: _number(architecture, field) for field in wanted}
+    wrong = {f: (n, word) for f, (n, word) in wanted.items() if has[f] not in (n, None)}
     if not wrong:
         return
-    data = " and ".join(f"{number} {word}" for number, word in wrong.values())
-    network = " and ".join(str(getattr(architecture, field)) for field in wrong)
+    data = " and ".join(_plural(number, word) for number, word in wrong.values())
+    network = " and ".join(_plural(has[f] or 0, word) for f, (_, word) in wrong.items())
     fix = " ".join(f"--set {field}={number}" for field, (number, _) in wrong.items())
-    raise InputError(f"the data have {data} and the architecture is made for {network}; {fix}")
+    raise InputError(f"the data have {data} and the architecture {network}; fix: {fix}")
+
+
+def _number(architecture: Architecture | Mapping[str, Any], field: str) -> int | None:
+    """Returns the value of a field; None where it is not one number."""
+    if not isinstance(architecture, Mapping):
+        return int(getattr(architecture, field))
+    from unet_nas.unet.architecture import Architecture  # noqa: PLC0415 - its schema is large
+
+    value = architecture.get(field, Architecture.model_fields[field].default)
+    return value if isinstance(value, int) else None
+
+
+def _plural(number: int, word: str) -> str:
+    """Writes a number with its noun.
+
+    >>> _plural(1, "class"), _plural(3, "class"), _plural(2, "channel")
+    ('1 class', '3 classes', '2 channels')
+    """
+    end = "" if number == 1 else "es" if word.endswith("s") else "s"
+    return f"{number} {word}{end}"
 
 
 def class_counts(task: Task, cases: Sequence[Case]) -> NDArray[np.int64]:

@@ -54,7 +54,7 @@ class Census:
             self.first.setdefault(value, name)
 
 
-def encode(mask: Array, where: str) -> NDArray[np.int64]:
+def encode(mask: Array, where: str) -> Array:
     """Returns a mask as integers: colours as one number each, floats if they are whole.
 
     Raises:
@@ -64,12 +64,13 @@ def encode(mask: Array, where: str) -> NDArray[np.int64]:
     [0, 1]
     """
     if mask.dtype.kind == "b":
-        return mask.astype(np.int64)
+        return mask.astype(np.uint8)
     if mask.dtype.kind == "f":
         _refuse_fractions(mask, where)
-    if mask.dtype.kind not in "fiu":
+        return mask.astype(np.int64)
+    if mask.dtype.kind not in "iu":
         raise InputError(f"{where}: a mask must hold numbers, got the type {mask.dtype}")
-    return mask.astype(np.int64)
+    return mask
 
 
 def _refuse_fractions(mask: Array, where: str) -> None:
@@ -208,7 +209,7 @@ def _listed(values: Sequence[int]) -> str:
     return text + (", …" if len(values) > _MOST_SHOWN else "")
 
 
-def target_of(codes: NDArray[np.int64], rule: LabelRule) -> NDArray[np.uint8]:
+def target_of(codes: Array, rule: LabelRule) -> NDArray[np.uint8]:
     """Returns class indices (or 0 and 1 for each label) with `IGNORE` where nothing is annotated.
 
     >>> rule = LabelRule(("background", "cell"), (0, 255), ignore_value=7)

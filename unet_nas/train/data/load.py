@@ -12,7 +12,7 @@ from unet_nas.train.data.cases import Array, Dataset, Part
 from unet_nas.train.data.config import DataConfig
 from unet_nas.train.data.labels import Census, colour_codes, encode, label_rule
 from unet_nas.train.data.prepare import ReadCase, prepare
-from unet_nas.train.data.raw import Item, Listing, RawCase
+from unet_nas.train.data.raw import Item, Listing, RawCase, checked
 from unet_nas.train.data.sources.find import list_source
 from unet_nas.train.data.split import groups_of, split_cases
 
@@ -43,7 +43,8 @@ def load_data(
     multi_label = config.multi_label or listing.multi_label
     cases: list[ReadCase] = []
     for index, item in enumerate(listing.items):
-        raw = _with_channels(item.read(), config.channels, item)
+        raw = checked(item.read(), config.nodata, item.where)
+        raw = _with_channels(raw, config.channels, item)
         mask = _codes(raw, item, multi_label=multi_label)
         cases.append(ReadCase(item, groups[index], parts[index], raw, mask))
         if progress is not None:

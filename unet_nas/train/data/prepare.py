@@ -61,6 +61,8 @@ def prepare(
         mask_values=rule.values,
         pages=source.pages if isinstance(source, Folder) else None,
         channel_axis=source.channel_axis if isinstance(source, Npz) else None,
+        array=source.x if isinstance(source, Npz) else "x",
+        layout="nnunet" if listing.kind == "nnunet" else "files",
     )
     if config.normalise == "dataset":
         preparation = preparation.with_statistics(Statistics.of(train, config.clip))

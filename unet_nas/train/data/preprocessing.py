@@ -46,7 +46,9 @@ class Preprocessing:
         spacing: That volumes are resampled to; None: not at all.
         mask_values: How each class is stored in files.
         pages: What the pages of a file are.
-        channel_axis: Where arrays have channels: ``first``, ``last`` or None for neither.
+        channel_axis: Where arrays have channels; None: at their shorter end.
+        array: Name of the array of images in ``.npz`` files.
+        layout: ``nnunet``: files NAME_0000, NAME_0001, … are the channels of one image.
     """
 
     spatial_dims: int
@@ -66,6 +68,8 @@ class Preprocessing:
     mask_values: tuple[int | tuple[int, int, int], ...] = ()
     pages: Literal["channels", "volume", "slices"] | None = None
     channel_axis: Literal["first", "last"] | None = None
+    array: str = "x"
+    layout: Literal["files", "nnunet"] = "files"
 
     @property
     def task(self) -> Task:

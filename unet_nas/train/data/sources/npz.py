@@ -90,7 +90,6 @@ def _cases(path: Path, source: Npz, config: DataConfig, *, several: bool) -> lis
             f"{path}: the arrays {source.x} and {source.y} must hold equally many cases along "
             f"their first axis, got {_by(x)} and {_by(y)}"
         )
-    _refuse_not_finite(x, path, source.x)
     names = _texts(arrays, source.names, path, "names", len(x))
     digits = len(str(len(x) - 1))
     names = names or [f"{index:0{digits}}" for index in range(len(x))]
@@ -126,28 +125,13 @@ def _read(
     x: Array, y: Array, multi_label: bool, axis: Literal["first", "last"] | None, where: str
 ) -> RawCase:
     spatial = y.shape[1:] if multi_label else y.shape
-    image = (
-        x[None]
-        if x.ndim == len(spatial)
-        else channels_first(x, None if axis else spatial, axis, where)
-    )
+    image = channels_first(x, None if axis else spatial, axis, where, len(spatial))
     if image.shape[1:] != spatial:
         raise InputError(
             f"{where}: the image has the shape {_by(x)} and its mask {_by(y)}; they must be "
             "equal but for channels"
         )
     return RawCase(image, y, (1.0,) * len(spatial))
-
-
-def _refuse_not_finite(x: Array, path: Path, name: str) -> None:
-    if x.dtype.kind != "f" or np.isfinite(x).all():
-        return
-    bad = ~np.isfinite(x).reshape(len(x), -1).all(axis=1)
-    first = int(bad.argmax())
-    raise InputError(
-        f"{path}: the array {name} must hold finite numbers, and {int(bad.sum())} of its "
-        f"{len(x)} cases have NaN or infinity, first case {first}; repair or remove them"
-    )
 
 
 def _by(array: Array) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -90,7 +90,8 @@ class Preprocessing:
         >>> Preprocessing.from_json(made.to_json()) == made
         True
         """
-        return asdict(self)
+        found: dict[str, Any] = TypeAdapter(Preprocessing).dump_python(self, mode="json")
+        return found
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> Preprocessing:

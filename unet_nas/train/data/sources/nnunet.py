@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from unet_nas.errors import InputError
-from unet_nas.train.data.cases import Array, Part
+from unet_nas.train.data.cases import IGNORE, Array, Part
 from unet_nas.train.data.config import DataConfig
 from unet_nas.train.data.files import Reading, read_image, read_mask
 from unet_nas.train.data.names import ENDINGS, listed
@@ -52,16 +52,16 @@ def list_cases(path: str, config: DataConfig, base: Path) -> Listing:
     """
     root = find_folder(path, base, "data.source")
     about = _description(root / DESCRIPTION)
-    nodata = Reading(nodata=config.nodata, keep_alpha=config.channels is not None)
-    items = _items(root, "Tr", about, nodata, None)
+    reading = Reading(nodata=config.nodata, keep_alpha=config.channels is not None)
+    items = _items(root, "Tr", about, reading, None)
     if (root / "labelsTs").is_dir() and (root / "imagesTs").is_dir():
-        items += _items(root, "Ts", about, nodata, "test")
+        items += _items(root, "Ts", about, reading, "test")
     return Listing(
         "nnunet",
         items,
         unit="mm" if about.ending.startswith(".nii") else "px",
         class_names=about.names,
-        ignore_value=None if about.regions else about.ignore,
+        ignore_value=IGNORE if about.regions and about.ignore is not None else about.ignore,
         multi_label=bool(about.regions),
     )
 
@@ -152,12 +152,12 @@ def _read(images: Sequence[Path], label: Path, about: _Description, reading: Rea
 
 
 def _as_regions(mask: Array | None, about: _Description) -> Array | None:
-    """Returns one channel per region, with 255 where nothing is annotated."""
+    """Returns one channel per region, with `IGNORE` where nothing is annotated."""
     if mask is None or not about.regions:
         return mask
     channels = np.stack([np.isin(mask, values) for values in about.regions]).astype(np.uint8)
     if about.ignore is not None:
-        channels[:, mask == about.ignore] = 255
+        channels[:, mask == about.ignore] = IGNORE
     return channels
 
 

@@ -267,7 +267,7 @@ def tiled_axis(length: int, size: int, output: int, stride: int, *, overlap: boo
     >>> tiled_axis(100, 40, 40, 8, overlap=True).starts
     (0, 16, 32, 48, 64)
     >>> tiled_axis(100, 60, 20, 8, overlap=False).starts
-    (0, 16, 32, 48, 64, 80, 96)
+    (0, 16, 32, 48, 64, 80)
     """
     room = output // 2 if overlap else output
     step = room - room % stride or room

@@ -305,7 +305,7 @@ def conventions(survey: Survey) -> str:
     batches = sorted({conditions.batch_size for conditions in survey.conditions})
     if not sizes:
         return "Without a patch size (train.patch_size or --patch-size) only parameters are known."
-    options = f"{t.precision}, {t.optimizer} ({t.implementation}), {t.loss.replace('_', '-')}"
+    options = f"{t.precision}, {t.optimizer} ({t.implementation}), {t.loss_text.replace('_', '-')}"
     counted = "bytes of tensors alive at once, without library workspaces and allocator rounding"
     if t.device == "cuda":
         counted = "bytes that the allocator reserves (not verified), without library workspaces"

@@ -183,8 +183,11 @@ class Writer:
     def finals(self, record: TrialRecord, seeds: int = 3) -> list[TrialRecord]:
         """Returns the longer trainings of a network."""
         score = record.objectives["dice"]
-        made = [replace(record, kind="finalist", seed=seed, name=record.name) for seed in range(seeds)]
-        return [self._scored(r, min(0.98, 1.06 * score + self.rng.gauss(0, 0.004))) for r in made]
+        made = [
+            replace(record, kind="finalist", seed=seed, name=record.name) for seed in range(seeds)
+        ]
+        done = [self._scored(r, min(0.98, 1.06 * score + self.rng.gauss(0, 0.004))) for r in made]
+        return [replace(r, test={k: v - 0.01 for k, v in r.metrics.items()}) for r in done]
 
     # --- files ----------------------------------------------------------------------------
 
@@ -241,10 +244,11 @@ class Writer:
         for record in records:
             folder = self.folder / _place(record)
             folder.mkdir(parents=True, exist_ok=True)
-            if record.name in examples:
-                record = replace(record, examples="examples.npz")
-                np.savez_compressed(folder / "examples.npz", **self.examples())
-            (folder / "record.json").write_text(record.to_json(), "utf-8")
+            file = "examples.npz" if record.name in examples else None
+            if file:
+                np.savez_compressed(folder / file, **self.examples())
+            text = replace(record, examples=file).to_json()
+            (folder / "record.json").write_text(text, "utf-8")
         return self.folder
 
     def examples(self, number: int = 3, edge: int = 96) -> dict[str, np.ndarray]:
@@ -281,7 +285,9 @@ def _place(record: TrialRecord) -> str:
     safe = "".join(c if c.isalnum() else "-" for c in record.name)
     if record.kind == "trial":
         return f"trials/{record.number:04}"
-    return f"baselines/{safe}" if record.kind == "baseline" else f"finalists/{safe}/seed-{record.seed}"
+    return (
+        f"baselines/{safe}" if record.kind == "baseline" else f"finalists/{safe}/seed-{record.seed}"
+    )
 
 
 def write_study(folder: Path, trials: int = 40, seed: int = 0, **options: Any) -> Path:

@@ -43,6 +43,7 @@ for command in (
     spaces.space,
     datasets.data,
     reporting.report,
+    reporting.compare,
     reporting.draw,
     networks.export,
 ):

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from unet_nas.cli.common import File, PatchSize, Set, load, size_of
+from unet_nas.cli.common import (
+    File,
+    Json,
+    PatchSize,
+    Set,
+    load,
+    print_json,
+    print_table,
+    size_of,
+)
+from unet_nas.errors import InputError
 
 
 def report(
@@ -24,8 +35,70 @@ def report(
     """Write what a search found: one page that opens offline, tables and figures for a paper."""
     from unet_nas.report.page import write_report
 
-    folders = [Path(study) for study in studies]
-    print(write_report(folders, Path(out)))
+    folders = [_folder(study) for study in studies]
+    print(write_report(folders, Path(out), paper=not page_only, progress=_tell))
+
+
+def _folder(study: str) -> Path:
+    """Returns the folder of a run; one under ``reports/`` can be called by its name."""
+    from unet_nas.records.lookup import REPORTS
+
+    path = Path(study)
+    return path if path.exists() or not (REPORTS / study).exists() else REPORTS / study
+
+
+def _tell(message: str) -> None:
+    """Says on stderr what comes next."""
+    print(message, file=sys.stderr)
+
+
+def compare(
+    networks: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="NETWORK…",
+            help="Architecture files, preset:NAME, STUDY#TRIAL, python:package.module:factory.",
+        ),
+    ],
+    patch_size: PatchSize = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of the training step; default: that of the study, else 1."),
+    ] = None,
+    assignments: Set = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Exact numbers, for programs.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="A table for a README.")] = False,
+    latex: Annotated[bool, typer.Option("--latex", help="A table for a paper (booktabs).")] = False,
+    as_json: Json = False,
+) -> None:
+    """Compare any networks in one table: presets, files, results of a search, code of others.
+
+    Exit code 2 if one of them does not run on the patch size.
+    """
+    from unet_nas.report.compare import compare as compare_networks
+    from unet_nas.report.compare import comparison_json, comparison_table
+
+    styles = {"csv": csv, "markdown": markdown, "latex": latex, "json": as_json}
+    wanted = [name for name, given in styles.items() if given]
+    if len(wanted) > 1:
+        raise InputError(f"--{wanted[0]} and --{wanted[1]} exclude each other: ask one at a time")
+    rows, conditions = compare_networks(
+        networks,
+        patch_size=size_of(patch_size),
+        batch_size=batch,
+        assignments=assignments or (),
+        on_progress=_tell,
+    )
+    if as_json:
+        print_json(comparison_json(rows, conditions))
+    else:
+        style = wanted[0] if wanted else ""
+        print_table(comparison_table(rows, conditions, raw=style == "csv"), style)
+    faults = [row for row in rows if row.fault]
+    for row in faults:
+        print(f"unet-nas: {row.name}: {row.fault}", file=sys.stderr)
+    if faults:
+        raise typer.Exit(2)
 
 
 def draw(

@@ -28,7 +28,9 @@ def write_drawing(graph: Graph, out: Path, patch_size: Sequence[int], *, force: 
     """
     kind = out.suffix.lower()
     if kind not in KINDS:
-        raise InputError(f"a drawing ends in {', '.join(KINDS)}, got {out.name!r}; fix: {out.stem}.svg")
+        raise InputError(
+            f"a drawing ends in {', '.join(KINDS)}, got {out.name!r}; fix: {out.stem}.svg"
+        )
     drawn = layout(graph, patch_size)
     if kind == ".svg":
         content = to_svg(drawn, describe(graph, tuple(patch_size))).encode()

@@ -232,9 +232,7 @@ class _Plan:
         boxes = []
         for part in step.parts:
             width = self._width(part.channels)
-            boxes.append(
-                Box(left, top, width, height, part.channels, size, step.name, part.skip)
-            )
+            boxes.append(Box(left, top, width, height, part.channels, size, step.name, part.skip))
             left += width
         return boxes
 

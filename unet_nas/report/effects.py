@@ -115,7 +115,9 @@ def categorical(entries: Sequence[Entry]) -> list[str]:
 
 
 def _word(value: Scalar) -> str:
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return (
+        "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    )
 
 
 def parameter_name(name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from itertools import combinations
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,48 +55,49 @@ def pareto_plot(findings: Findings, x: Quantity, y: Quantity) -> Plot:
     """
     front = set(findings.front)
     done = [e for e in findings.trials if e.record.state == "complete" and e not in front]
-    series = [
-        _points(findings, "over budget", [e for e in done if not e.record.feasible], x, y, "muted"),
-        _points(findings, "dominated", [e for e in done if e.record.feasible], x, y, "trial"),
-        _front_line(findings, x, y),
-        _points(findings, "front", findings.front, x, y, "front"),
-        _points(findings, "baseline", findings.baselines, x, y, "baseline"),
-        _finals(findings, x, y),
-    ]
-    lines = [
-        Line(axis, limit / quantity.scale, "budget")
-        for axis, quantity in (("x", x), ("y", y))
-        if (limit := findings.limit(quantity)) is not None
-    ]
+    groups: tuple[tuple[str, Role, Sequence[Entry]], ...] = (
+        ("over budget", "muted", [e for e in done if not e.record.feasible]),
+        ("dominated", "trial", [e for e in done if e.record.feasible]),
+        ("front", "front", findings.front),
+        ("baseline", "baseline", findings.baselines),
+    )
+    series = [_points(findings, name, role, entries, (x, y)) for name, role, entries in groups]
+    others = [_front_line(findings, x, y), _finals(findings, x, y)]
+    lines = (*_limits(findings, "x", x), *_limits(findings, "y", y))
     return Plot(
         f"pareto-{y.name}-{x.name}",
         f"{y.title} against {x.title}",
         Axis(x.axis, log=x.cost),
         Axis(y.axis, log=y.cost),
-        tuple(one for one in series if one is not None and len(one.x)),
-        tuple(lines),  # type: ignore[arg-type]
+        tuple(one for one in (*series, *others) if one is not None and len(one.x)),
+        lines,
     )
+
+
+def _limits(findings: Findings, axis: Literal["x", "y"], quantity: Quantity) -> Iterator[Line]:
+    limit = findings.limit(quantity)
+    if limit is not None:
+        yield Line(axis, limit / quantity.scale, "budget")
 
 
 def _points(
     findings: Findings,
     name: str,
-    entries: Sequence[Entry],
-    x: Quantity,
-    y: Quantity,
     role: Role,
+    entries: Sequence[Entry],
+    plane: tuple[Quantity, Quantity],
 ) -> Series:
+    x, y = plane
     known = [e for e in entries if e.value(x) is not None and e.value(y) is not None]
-    if role in ("muted", "trial"):
-        known = thinned(known, MOST_POINTS)
+    drawn = thinned(known, MOST_POINTS)
     return Series(
-        name if len(known) == len(entries) or role not in ("muted", "trial") else f"{name} (a part)",
+        name if len(drawn) == len(known) else f"{name}, {len(drawn):,} of {len(known):,}",
         "points",
-        [_at(e, x) for e in known],
-        [_at(e, y) for e in known],
+        [_at(e, x) for e in drawn],
+        [_at(e, y) for e in drawn],
         role,
-        labels=[hover(e, *findings.shown) for e in known],
-        keys=[e.key for e in known],
+        labels=[hover(e, *findings.shown) for e in drawn],
+        keys=[e.key for e in drawn],
     )
 
 
@@ -123,9 +125,7 @@ def _front_line(findings: Findings, x: Quantity, y: Quantity) -> Series | None:
     if not x.cost:
         return None
     entries = sorted(findings.front, key=lambda e: _at(e, x))
-    return Series(
-        "", "step", [_at(e, x) for e in entries], [_at(e, y) for e in entries], "front"
-    )
+    return Series("", "step", [_at(e, x) for e in entries], [_at(e, y) for e in entries], "front")
 
 
 def _finals(findings: Findings, x: Quantity, y: Quantity) -> Series | None:
@@ -139,8 +139,9 @@ def _finals(findings: Findings, x: Quantity, y: Quantity) -> Series | None:
     ]
     means = [finals.mean for _, finals in known]
     spreads = [finals.deviation or 0.0 for _, finals in known]
+    parts = " and ".join(sorted({finals.part for _, finals in known}))
     return Series(
-        "finalists on the test cases, mean ± SD",
+        f"finalists on the {parts} cases, mean ± SD",
         "points",
         [_at(entry, x) for entry, _ in known],
         means,
@@ -226,9 +227,7 @@ def _trace(findings: Findings, run: Run) -> NDArray[np.float64]:
     return hypervolume_trace(losses, findings.reference) / findings.box
 
 
-def _group_series(
-    findings: Findings, name: str, runs: Sequence[Run], number: int
-) -> list[Series]:
+def _group_series(findings: Findings, name: str, runs: Sequence[Run], number: int) -> list[Series]:
     traces = [_trace(findings, run) for run in runs if run.trials]
     if not traces:
         return []
@@ -249,7 +248,7 @@ def _group_series(
 
 def _t_quantile(freedom: int) -> float:
     """Returns the 97.5 % quantile of Student's t."""
-    from scipy.special import stdtrit
+    from scipy.special import stdtrit  # noqa: PLC0415 - only reports of several runs need it
 
     return float(stdtrit(freedom, 0.975))
 
@@ -375,5 +374,7 @@ def effects_plot(found: Sequence[Effect], score: Quantity) -> Plot | None:
         for w, e in zip(words, found, strict=True)
     ]
     series = Series("", "points", values, words, "front", low, high, labels)
-    x = Axis(f"{score.axis} at matched cost", limits=(min(low) - 0.1 * span, max(high) + 0.1 * span))
+    x = Axis(
+        f"{score.axis} at matched cost", limits=(min(low) - 0.1 * span, max(high) + 0.1 * span)
+    )
     return Plot("effects", "Choices at matched cost", x, Axis("", words=words), (series,))

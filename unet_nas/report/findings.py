@@ -64,15 +64,18 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Finals:
-    """The longer trainings of one network, one per seed, scored on the test cases.
+    """The longer trainings of one network, one per seed.
 
     Attributes:
         scores: One per seed that came to an end.
         failed: Seeds that did not.
+        part: Of the data that they were scored on: ``test``, or ``validation`` where the data
+            have no test cases.
     """
 
     scores: tuple[float, ...]
     failed: int = 0
+    part: str = "test"
 
     @property
     def mean(self) -> float:
@@ -168,9 +171,10 @@ class Findings:
         score = self.score
         if not records or score is None:
             return None
-        found = [Entry("", "", entry.run, record).value(score) for record in records]
-        scores = tuple(value for value in found if value is not None)
-        return Finals(scores, len(records) - len(scores)) if scores else None
+        part = "test" if any(record.test for record in records) else "validation"
+        found = [(r.test if part == "test" else r.metrics).get(score.name) for r in records]
+        scores = tuple(value for value in found if value is not None and math.isfinite(value))
+        return Finals(scores, len(records) - len(scores), part) if scores else None
 
     # --- objectives -----------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -57,4 +58,3 @@ def json_for_script(text: str) -> Markup:
     """Makes JSON safe inside a script element: nothing in it can end the element."""
     safe = text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
     return Markup(safe.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))
-

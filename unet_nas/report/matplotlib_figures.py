@@ -41,7 +41,7 @@ COLORS = {
     "c7": "#999999",
 }
 _MARKERS = {"baseline": "D", "final": "s"}
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 8,
     "axes.labelsize": 8,
@@ -145,14 +145,16 @@ def _bars(plot: Plot, bars: list[Series], axes: Axes) -> None:
     base = dict.fromkeys(words, 0.0)
     for number, series in enumerate(bars):
         names = [str(n) for n in (series.y if plot.sideways else series.x)]
-        values = [float(v) for v in (series.x if plot.sideways else series.y)]  # type: ignore[arg-type]
+        values = [float(v) for v in (series.x if plot.sideways else series.y)]
         shift = 0.0 if plot.stacked else (number - (len(bars) - 1) / 2) * width
         places = [words.index(name) + shift for name in names]
         starts = [base[name] for name in names] if plot.stacked else [0.0] * len(names)
         label = _plain(series.name) or None
-        draw = axes.barh if plot.sideways else axes.bar
-        offset = {"left": starts} if plot.sideways else {"bottom": starts}
-        draw(places, values, width, color=COLORS[series.role], label=label, **offset)
+        options: dict[str, Any] = {"color": COLORS[series.role], "label": label}
+        if plot.sideways:
+            axes.barh(places, values, width, left=starts, **options)
+        else:
+            axes.bar(places, values, width, bottom=starts, **options)
         if series.low:
             _whiskers(axes, series, places, values, sideways=plot.sideways)
         for name, value in zip(names, values, strict=True):
@@ -195,7 +197,9 @@ def _series(series: Series, axes: Axes, *, sideways: bool) -> None:
             faint = series.role in ("trial", "muted")
             marker = _MARKERS.get(series.role, "o")
             size, alpha = (8, 0.6) if faint else (22, 1.0)
-            axes.scatter(x, y, size, color, marker, alpha=alpha, linewidths=0, label=label)
+            axes.scatter(
+                x, y, s=size, c=color, marker=marker, alpha=alpha, linewidths=0, label=label
+            )
         case "line" | "step":
             dash = ":" if series.dashed else "-"
             drawing = "steps-post" if series.kind == "step" else "default"

@@ -126,9 +126,7 @@ def timeline_plot(name: str, network: Network) -> Plot:
             shown = (alive[at] / MIB).round(4).tolist()
             series.append(Series(_KINDS[kind], "area", at.tolist(), shown, role))
     peak = memory.live_bytes.index(memory.peak_bytes)
-    phases = [
-        Line("x", start, text) for start, text in _phases(memory.visits) if text != "forward"
-    ]
+    phases = [Line("x", start, text) for start, text in _phases(memory.visits) if text != "forward"]
     top = Line("y", memory.peak_bytes / MIB, f"peak {memory.peak_bytes / MIB:,.1f} MiB")
     return Plot(
         f"{name}-memory",
@@ -170,7 +168,8 @@ def _alive(memory: Memory) -> dict[str, NDArray[np.int64]]:
             steps[where][start] += storage.size_bytes
             steps[where][end] -= storage.size_bytes
     alive = {kind: np.cumsum(step[:-1]) for kind, step in steps.items()}
-    alive["temporaries"] += np.asarray(memory.live_bytes) - sum(alive.values())
+    rest = np.asarray(memory.live_bytes, np.int64) - np.sum(list(alive.values()), axis=0)
+    alive["temporaries"] = alive["temporaries"] + rest
     return alive
 
 
@@ -206,9 +205,7 @@ def training_plot(name: str, records: Sequence[TrialRecord], metric: str) -> Plo
     if not series:
         return None
     y = Axis(f"{score_title(metric)}, validation")
-    return Plot(
-        f"{name}-training", "Training curves", Axis("optimizer steps"), y, tuple(series)
-    )
+    return Plot(f"{name}-training", "Training curves", Axis("optimizer steps"), y, tuple(series))
 
 
 def _texts(record: TrialRecord) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -28,26 +28,51 @@ from unet_nas.report.plotly_json import to_plotly
 from unet_nas.report.plots import Plot
 from unet_nas.report.quantities import COSTS
 from unet_nas.report.space_parts import space_parts
+from unet_nas.report.study_tables import table_files
 
 __all__ = ["page_html", "write_report"]
 
 PAGE = "index.html"
 
 
-def write_report(folder: Path | Sequence[Path], out: Path) -> Path:
-    """Writes the page of one or several runs, and returns where it lies.
+def write_report(
+    folder: Path | Sequence[Path],
+    out: Path,
+    *,
+    paper: bool = True,
+    progress: Callable[[str], None] | None = None,
+) -> Path:
+    """Writes the report of one or several runs, and returns where its page lies.
 
     Args:
         folder: of a run, or of several with the same objectives.
-        out: the folder to write ``index.html`` into; files that are there are replaced.
+        out: the folder to write ``index.html``, ``tables/`` and ``figures/`` into; files that
+            are there are replaced.
+        paper: write tables and figures too.
+        progress: is told what comes next.
 
     Raises:
         InputError: if a folder holds no run, or the objectives of several differ.
     """
     folders = [folder] if isinstance(folder, Path) else list(folder)
+    tell = progress or _silent
+    tell("reading the records")
     findings = Findings.of([read_run(path) for path in folders])
+    tell(f"writing the page of {len(findings.trials):,} trials")
     written = write_files(out, {PAGE: page_html(findings).encode()}, force=True)
+    if paper:
+        from unet_nas.report.figure_files import figure_files  # noqa: PLC0415 - takes a second
+
+        write_files(out / "tables", table_files(findings), force=True)
+        tell("drawing the figures")
+        files = figure_files(findings)
+        if files:
+            write_files(out / "figures", files, force=True)
     return written[0]
+
+
+def _silent(message: str) -> None:
+    """Reports no progress."""
 
 
 def page_html(findings: Findings) -> str:
@@ -158,4 +183,3 @@ def _coordinates(findings: Findings) -> Iterator[str]:
         limit = findings.limit(quantity)
         why = "the worst seen" if limit is None or limit < value * (1 - 1e-9) else "the budget"
         yield f"{quantity.title} {quantity.text(value)} ({why})"
-

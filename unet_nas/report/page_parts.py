@@ -88,7 +88,7 @@ def finals_text(finals: Finals | None) -> str:
     count = len(finals.scores)
     shown = "(1 seed)" if spread is None else f"± {spread:.4f} (SD of {count} seeds)"
     failed = f"; {finals.failed} failed" if finals.failed else ""
-    return f"{finals.mean:.4f} {shown} on the test cases after the longer training{failed}"
+    return f"{finals.mean:.4f} {shown} on the {finals.part} cases after the longer training{failed}"
 
 
 def cost_facts(findings: Findings, entry: Entry) -> tuple[Fact, ...]:
@@ -163,7 +163,9 @@ class Card:
 def cards(findings: Findings) -> list[Card]:
     """Returns the cards of the front, the dearest first, then those of the baselines."""
     titles = {one.entry.key: one.titles for one in findings.recommendations}
-    made = [_card(findings, entry, titles.get(entry.key, ())) for entry in reversed(findings.carded)]
+    made = [
+        _card(findings, entry, titles.get(entry.key, ())) for entry in reversed(findings.carded)
+    ]
     return made + [_card(findings, entry, ("baseline",)) for entry in findings.baselines[:12]]
 
 
@@ -219,7 +221,8 @@ def _peak(network: Network) -> str:
         f"Peak {format_bytes(memory.peak_bytes)} at {memory.node} ({memory.phase}): {parts}. "
         f"A training step from the second on with batch {network.batch_size}, "
         f"{training.precision}, {training.optimizer} ({training.implementation}), "
-        f"{training.loss.replace('_', '-')}, {training.device}; tensors, without library workspaces."
+        f"{training.loss_text.replace('_', '-')}, {training.device}; tensors, without library "
+        "workspaces."
     )
 
 

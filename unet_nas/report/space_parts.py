@@ -71,7 +71,11 @@ def _sentences(survey: dict[str, Any], trials: Sequence[TrialRecord]) -> Iterato
         return
     total, judged = survey.get("candidates"), survey.get("judged", 0)
     known = "without end (it has a range of real numbers)" if total is None else f"{total:,}"
-    how = "all of them were judged" if survey.get("exhaustive") else f"{judged:,} were drawn and judged"
+    how = (
+        "all of them were judged"
+        if survey.get("exhaustive")
+        else f"{judged:,} were drawn and judged"
+    )
     yield f"Candidates: {known}; {how} by arithmetic, before any training."
     for name, words in (
         ("valid", "break no rule between fields"),
@@ -115,7 +119,7 @@ def depth_of(record: TrialRecord) -> int | None:
 
 
 def depth_plot(run: Run, key: str) -> Plot | None:
-    """Returns the shares of depths tried beside those possible: a collapse to shallow nets shows."""
+    """Returns the depths tried beside those possible: a collapse to shallow nets shows."""
     possible = Counter(run.header.space.get("costs", {}).get("depth", []))
     tried = Counter(d for r in run.trials if (d := depth_of(r)) is not None)
     if not tried and not possible:
@@ -123,7 +127,10 @@ def depth_plot(run: Run, key: str) -> Plot | None:
     depths = sorted({*possible, *tried})
     words = tuple(str(depth) for depth in depths)
     series = []
-    for name, counts, role in (("feasible candidates", possible, "muted"), ("trials", tried, "front")):
+    for name, counts, role in (
+        ("feasible candidates", possible, "muted"),
+        ("trials", tried, "front"),
+    ):
         total = sum(counts.values())
         if total:
             shares = [100 * counts[depth] / total for depth in depths]
@@ -150,7 +157,10 @@ def _cost_plot(
     edges = np.linspace(both.min(), both.max() + 1e-9, _BINS + 1)
     middles = (10 ** ((edges[:-1] + edges[1:]) / 2)).tolist()
     series = []
-    for name, values, role in (("feasible candidates", possible, "muted"), ("trials", tried, "front")):
+    for name, values, role in (
+        ("feasible candidates", possible, "muted"),
+        ("trials", tried, "front"),
+    ):
         logs = np.log10(np.maximum(values, 1e-9) / quantity.scale)
         counts, _ = np.histogram(logs, edges)
         shares = (100 * counts / max(1, len(values))).tolist()

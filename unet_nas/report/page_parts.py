@@ -9,6 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from unet_nas.audit.memory import Device
 from unet_nas.records import Run, TrialRecord
 from unet_nas.report.drawing import layout
 from unet_nas.report.drawing_svg import PAGE_COLORS, describe, to_svg
@@ -26,6 +27,7 @@ from unet_nas.report.network_figures import (
 from unet_nas.report.plots import Plot
 from unet_nas.report.quantities import COSTS, Quantity, score_title
 from unet_nas.space.domains import Scalar
+from unet_nas.space.load import conditions_of
 from unet_nas.units import format_bytes, format_duration
 
 __all__ = ["Card", "Fact", "answers", "budget_facts", "cards", "provenance", "rows"]
@@ -301,8 +303,10 @@ def provenance(run: Run) -> Provenance:
 
 
 def _precisions(run: Run) -> str:
-    found = {str(r.train.get("precision", "")) for r in run.trials} - {""}
-    return ", ".join(sorted(found)) or "not recorded"
+    """Returns what the networks were trained in; ``auto`` is told as what it was."""
+    device: Device = "cuda" if run.header.device.startswith("cuda") else "cpu"
+    trained = (conditions_of({"train": r.train}).training(device) for r in run.trials)
+    return ", ".join(sorted({training.precision for training in trained})) or "not recorded"
 
 
 def _arguments(values: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from unet_nas.errors import InputError
 from unet_nas.train.data.cases import IGNORE, Case, Part, Task
 
 if TYPE_CHECKING:
+    from unet_nas.train.data.config import MaskValue
     from unet_nas.unet.architecture import Architecture
 
 __all__ = ["check_task", "class_counts", "class_notes", "class_shares"]
@@ -96,15 +97,22 @@ def class_shares(task: Task, cases: Sequence[Case]) -> dict[str, float]:
     return {name: float(count) / whole for name, count in names}
 
 
-def class_notes(task: Task, parts: Mapping[Part, Sequence[Case]]) -> list[str]:
+def class_notes(
+    task: Task, parts: Mapping[Part, Sequence[Case]], values: Sequence[MaskValue] = ()
+) -> list[str]:
     """Returns what people should know of classes that a part lacks.
+
+    Args:
+        task: Of the cases.
+        parts: The cases.
+        values: How each class is stored.
 
     Raises:
         InputError: if a class never occurs in training.
     """
     missing = {part: _missing(task, cases) for part, cases in parts.items() if cases}
     if missing["train"]:
-        _refuse_missing(task, missing)
+        _refuse_missing(task, missing, values)
     notes = [
         f"no {part} case has the class {' or '.join(names)}, so its score leaves "
         f"{'it' if len(names) == 1 else 'them'} out"
@@ -121,7 +129,9 @@ def _missing(task: Task, cases: Sequence[Case]) -> list[str]:
     return [name for name, count in zip(task.class_names, counts, strict=True) if count == 0]
 
 
-def _refuse_missing(task: Task, missing: Mapping[Part, list[str]]) -> None:
+def _refuse_missing(
+    task: Task, missing: Mapping[Part, list[str]], values: Sequence[MaskValue]
+) -> None:
     names = missing["train"]
     elsewhere = [name for name in names if any(name not in m for m in missing.values())]
     if elsewhere:
@@ -129,10 +139,15 @@ def _refuse_missing(task: Task, missing: Mapping[Part, list[str]]) -> None:
             f"data.split: the class {elsewhere[0]!r} never occurs in the training cases, only in "
             "others; choose another split.seed, or list the cases of validation and test"
         )
-    rest = [name for name in task.class_names if name not in names]
+    rest = [index for index, name in enumerate(task.class_names) if name not in names]
+    left = f"data.classes: [{', '.join(task.class_names[index] for index in rest)}]"
+    if values:
+        stored = [list(v) if isinstance(v, tuple) else v for v in (values[i] for i in rest)]
+        left += f", data.mask_values: {stored}"
+    what, occur, them = ("the class", "occurs", "it")
+    if len(names) > 1:
+        what, occur, them = ("the classes", "occur", "them")
     raise InputError(
-        f"data.classes: {'the class' if len(names) == 1 else 'the classes'} "
-        f"{', '.join(map(repr, names))} never {'occurs' if len(names) == 1 else 'occur'} in the "
-        f"masks; remove {'it' if len(names) == 1 else 'them'} (data.classes: "
-        f"[{', '.join(rest)}] with data.mask_values for how each is stored), or add cases"
+        f"data.classes: {what} {', '.join(map(repr, names))} never {occur} in the masks; remove "
+        f"{them} ({left}), or add cases"
     )

@@ -68,7 +68,7 @@ def prepare(
         preparation = preparation.with_statistics(Statistics.of(train, config.clip))
     made = {part: _prepared(cases, part, rule, preparation, config) for part in _PARTS}
     notes = [*listing.notes, *rule.notes, *_reading_notes(cases)]
-    notes += class_notes(preparation.task, made)
+    notes += class_notes(preparation.task, made, rule.values)
     return Dataset(
         preparation.task,
         made["train"],

@@ -15,6 +15,7 @@ from unet_nas.text.sentences import did_you_mean
 from unet_nas.train.data.cases import Array
 from unet_nas.train.data.config import DataConfig
 from unet_nas.train.data.files import channels_first
+from unet_nas.train.data.names import by
 from unet_nas.train.data.paths import find_file, resolve
 from unet_nas.train.data.raw import Item, Listing, RawCase
 from unet_nas.train.data.sources.options import Npz
@@ -44,20 +45,16 @@ def list_cases(source: Npz, config: DataConfig, base: Path) -> Listing:
     )
 
 
-def _dims(items: list[Item]) -> int:
-    return len(items[0].read().spacing) if items else 0
-
-
 def load_arrays(path: Path) -> dict[str, Array]:
     """Returns all arrays of a file.
 
     Raises:
         InputError: if it is damaged or holds Python objects.
     """
+    if not zipfile.is_zipfile(path):
+        raise InputError(f"cannot read {path}: it is damaged or not an .npz file")
     try:
         with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, Mapping):
-                raise InputError(f"{path}: must be an .npz archive, and holds one bare array")
             return {name: file[name] for name in file}
     except (OSError, zipfile.BadZipFile, EOFError, ValueError) as error:
         if "pickle" in str(error) or "Object arrays" in str(error):
@@ -88,7 +85,7 @@ def _cases(path: Path, source: Npz, config: DataConfig, *, several: bool) -> lis
     if x.ndim < 2 or len(x) != len(y):
         raise InputError(
             f"{path}: the arrays {source.x} and {source.y} must hold equally many cases along "
-            f"their first axis, got {_by(x)} and {_by(y)}"
+            f"their first axis, got {by(x.shape)} and {by(y.shape)}"
         )
     names = _texts(arrays, source.names, path, "names", len(x))
     digits = len(str(len(x) - 1))
@@ -116,7 +113,7 @@ def _texts(
     if found.shape != (number,):
         raise InputError(
             f"{path}: the array {name} must have one entry for each of the {number} cases, got "
-            f"the shape {_by(found)}"
+            f"the shape {by(found.shape)}"
         )
     return [str(value) for value in found.tolist()]
 
@@ -128,11 +125,7 @@ def _read(
     image = channels_first(x, None if axis else spatial, axis, where, len(spatial))
     if image.shape[1:] != spatial:
         raise InputError(
-            f"{where}: the image has the shape {_by(x)} and its mask {_by(y)}; they must be "
-            "equal but for channels"
+            f"{where}: the image has the shape {by(x.shape)} and its mask {by(y.shape)}; they must "
+            "be equal but for channels"
         )
     return RawCase(image, y, (1.0,) * len(spatial))
-
-
-def _by(array: Array) -> str:
-    return "×".join(map(str, array.shape))

@@ -12,7 +12,7 @@ import numpy as np
 
 from unet_nas.errors import InputError
 from unet_nas.text.sentences import did_you_mean
-from unet_nas.train.data.cases import Array
+from unet_nas.train.data.cases import Array, Unit
 from unet_nas.train.data.config import DataConfig
 from unet_nas.train.data.files import channels_first
 from unet_nas.train.data.names import by
@@ -39,10 +39,11 @@ def list_cases(source: Npz, config: DataConfig, base: Path) -> Listing:
     items = [
         item for path in paths for item in _cases(path, source, config, several=len(paths) > 1)
     ]
-    dims = _dims(items)
-    return Listing(
-        "npz", items, unit="samples" if dims == 1 else "px", multi_label=config.multi_label
-    )
+    if not items:
+        raise InputError(f"data.source: {folder} holds no cases")
+    dims = len(items[0].read().spacing)
+    unit: Unit = "samples" if dims == 1 else "px"
+    return Listing("npz", items, unit=unit, multi_label=config.multi_label)
 
 
 def load_arrays(path: Path) -> dict[str, Array]:
@@ -57,7 +58,7 @@ def load_arrays(path: Path) -> dict[str, Array]:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file}
     except (OSError, zipfile.BadZipFile, EOFError, ValueError) as error:
-        if "pickle" in str(error) or "Object arrays" in str(error):
+        if "Object arrays" in str(error):
             raise InputError(
                 f"{path}: holds Python objects, which could run code when loaded; save plain "
                 "arrays of numbers, as numpy.savez(path, x=images, y=masks)"

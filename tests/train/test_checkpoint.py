@@ -28,9 +28,7 @@ def train(path: Path | None, kill_at: int | None = None, on_step=None, data=None
     module = build(Architecture.model_validate(FIELDS))
     section = {"steps": 40, "validations": 5, "batch_size": 2, "patch_size": (24, 24), **section}
     config = TrainConfig.model_validate({"learning_rate": 1e-2, **section})
-    return fit(
-        module, data or dataset(), config, seed=1, checkpoint=path, on_step=on_step or die
-    )
+    return fit(module, data or dataset(), config, seed=1, checkpoint=path, on_step=on_step or die)
 
 
 def same(one: Fit, two: Fit) -> bool:

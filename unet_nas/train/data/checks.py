@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,36 +12,58 @@ from unet_nas.errors import InputError
 from unet_nas.train.data.cases import IGNORE, Case, Part, Task
 
 if TYPE_CHECKING:
+    from unet_nas.train.data.config import MaskValue
     from unet_nas.unet.architecture import Architecture
 
 __all__ = ["check_task", "class_counts", "class_notes", "class_shares"]
 
 
-def check_task(task: Task, architecture: Architecture) -> None:
+def check_task(task: Task, architecture: Architecture | Mapping[str, Any]) -> None:
     """Refuses an architecture that does not fit the data.
+
+    Args:
+        task: Of the data.
+        architecture: Or the section ``architecture`` of a file; what is a domain there is not
+            judged, what is absent has its default.
 
     Raises:
         InputError: naming every difference and the ``--set`` that removes them.
 
-    >>> from unet_nas.unet.architecture import Architecture
-    >>> check_task(Task(2, 1, ("background", "cell")), Architecture(in_channels=1, classes=2))
+    >>> check_task(Task(2, 1, ("background", "cell")), {"depth": 3})
     """
     wanted = {
-        "spatial_dims": (task.spatial_dims, "spatial axes"),
-        "in_channels": (task.in_channels, "channels"),
-        "classes": (task.classes, "labels" if task.multi_label else "classes"),
+        "spatial_dims": (task.spatial_dims, "spatial dimension"),
+        "in_channels": (task.in_channels, "channel"),
+        "classes": (task.classes, "label" if task.multi_label else "class"),
     }
-    wrong = {
-        field: (number, word)
-        for field, (number, word) in wanted.items()
-        if getattr(architecture, field) != number
-    }
+    has = {field: _number(architecture, field) for field in wanted}
+    wrong = {f: (n, word) for f, (n, word) in wanted.items() if has[f] not in (n, None)}
     if not wrong:
         return
-    data = " and ".join(f"{number} {word}" for number, word in wrong.values())
-    network = " and ".join(str(getattr(architecture, field)) for field in wrong)
+    data = " and ".join(_plural(number, word) for number, word in wrong.values())
+    network = " and ".join(_plural(has[f] or 0, word) for f, (_, word) in wrong.items())
     fix = " ".join(f"--set {field}={number}" for field, (number, _) in wrong.items())
-    raise InputError(f"the data have {data} and the architecture is made for {network}; {fix}")
+    raise InputError(f"the data have {data} and the architecture {network}; fix: {fix}")
+
+
+def _number(architecture: Architecture | Mapping[str, Any], field: str) -> int | None:
+    """Returns the value of a field; None where it is not one number."""
+    if not isinstance(architecture, Mapping):
+        return int(getattr(architecture, field))
+    from unet_nas.unet.architecture import Architecture  # noqa: PLC0415 - its schema is large
+
+    value = architecture.get(field, Architecture.model_fields[field].default)
+    return value if isinstance(value, int) else None
+
+
+def _plural(number: int, word: str) -> str:
+    """Writes a number with its noun.
+
+    >>> _plural(1, "class"), _plural(3, "class"), _plural(2, "channel")
+    ('1 class', '3 classes', '2 channels')
+    """
+    end = "" if number == 1 else "es" if word.endswith("s") else "s"
+    return f"{number} {word}{end}"
 
 
 def class_counts(task: Task, cases: Sequence[Case]) -> NDArray[np.int64]:
@@ -75,15 +97,22 @@ def class_shares(task: Task, cases: Sequence[Case]) -> dict[str, float]:
     return {name: float(count) / whole for name, count in names}
 
 
-def class_notes(task: Task, parts: Mapping[Part, Sequence[Case]]) -> list[str]:
+def class_notes(
+    task: Task, parts: Mapping[Part, Sequence[Case]], values: Sequence[MaskValue] = ()
+) -> list[str]:
     """Returns what people should know of classes that a part lacks.
+
+    Args:
+        task: Of the cases.
+        parts: The cases.
+        values: How each class is stored.
 
     Raises:
         InputError: if a class never occurs in training.
     """
     missing = {part: _missing(task, cases) for part, cases in parts.items() if cases}
     if missing["train"]:
-        _refuse_missing(task, missing)
+        _refuse_missing(task, missing, values)
     notes = [
         f"no {part} case has the class {' or '.join(names)}, so its score leaves "
         f"{'it' if len(names) == 1 else 'them'} out"
@@ -100,7 +129,9 @@ def _missing(task: Task, cases: Sequence[Case]) -> list[str]:
     return [name for name, count in zip(task.class_names, counts, strict=True) if count == 0]
 
 
-def _refuse_missing(task: Task, missing: Mapping[Part, list[str]]) -> None:
+def _refuse_missing(
+    task: Task, missing: Mapping[Part, list[str]], values: Sequence[MaskValue]
+) -> None:
     names = missing["train"]
     elsewhere = [name for name in names if any(name not in m for m in missing.values())]
     if elsewhere:
@@ -108,10 +139,15 @@ def _refuse_missing(task: Task, missing: Mapping[Part, list[str]]) -> None:
             f"data.split: the class {elsewhere[0]!r} never occurs in the training cases, only in "
             "others; choose another split.seed, or list the cases of validation and test"
         )
-    rest = [name for name in task.class_names if name not in names]
+    rest = [index for index, name in enumerate(task.class_names) if name not in names]
+    left = f"data.classes: [{', '.join(task.class_names[index] for index in rest)}]"
+    if values:
+        stored = [list(v) if isinstance(v, tuple) else v for v in (values[i] for i in rest)]
+        left += f", data.mask_values: {stored}"
+    what, occur, them = ("the class", "occurs", "it")
+    if len(names) > 1:
+        what, occur, them = ("the classes", "occur", "them")
     raise InputError(
-        f"data.classes: {'the class' if len(names) == 1 else 'the classes'} "
-        f"{', '.join(map(repr, names))} never {'occurs' if len(names) == 1 else 'occur'} in the "
-        f"masks; remove {'it' if len(names) == 1 else 'them'} (data.classes: "
-        f"[{', '.join(rest)}] with data.mask_values for how each is stored), or add cases"
+        f"data.classes: {what} {', '.join(map(repr, names))} never {occur} in the masks; remove "
+        f"{them} ({left}), or add cases"
     )

@@ -12,8 +12,8 @@ import numpy as np
 
 from unet_nas.errors import InputError
 from unet_nas.train.data.cases import Array
-from unet_nas.train.data.names import ENDINGS, ending
-from unet_nas.train.data.raw import RawCase
+from unet_nas.train.data.names import ENDINGS, by, ending
+from unet_nas.train.data.raw import RawCase, mark_nodata
 
 __all__ = ["Pages", "Reading", "count_pages", "read_image", "read_mask"]
 
@@ -32,9 +32,10 @@ class Reading:
         pages: What the pages of a file are; None: as the file says.
         page: Which page alone, where pages are slices.
         keep_alpha: The person chose channels, so alpha is one of them.
-        nodata: Value without information: a number, ``nan`` or None for what the file says.
+        nodata: Value without information; None: what a GeoTIFF says counts.
         like: Spatial shape of the mask, which shows where an array has its channels.
         channel_axis: Where an array has its channels, if the person said so.
+        dims: Spatial axes, where there is no mask that shows them.
     """
 
     pages: Pages | None = None
@@ -43,6 +44,7 @@ class Reading:
     nodata: float | str | None = None
     like: tuple[int, ...] | None = None
     channel_axis: Literal["first", "last"] | None = None
+    dims: int | None = None
 
 
 def read_image(path: Path, reading: Reading) -> RawCase:
@@ -54,14 +56,6 @@ def read_image(path: Path, reading: Reading) -> RawCase:
     raw = _read(path, reading, as_mask=False)
     if raw.image.dtype.kind not in "fiub":
         raise InputError(f"{path}: an image must hold numbers, got the type {raw.image.dtype}")
-    raw = _without_nodata(raw, reading.nodata)
-    known = raw.image if raw.valid is None else raw.image[:, raw.valid]
-    if known.dtype.kind == "f" and not np.isfinite(known).all():
-        count = int((~np.isfinite(known)).sum())
-        raise InputError(
-            f"{path}: an image must hold finite numbers, got {count:,} NaN or infinite; if they "
-            "mark missing values, set data.nodata: nan, else repair the file"
-        )
     return raw
 
 
@@ -185,7 +179,7 @@ def _read_tiff(path: Path, reading: Reading, *, as_mask: bool) -> RawCase:
     raw = RawCase(image, None, (1.0,) * (image.ndim - 1), notes=notes)
     if tag is None or as_mask or reading.nodata is not None:
         return raw
-    return _without_nodata(raw, str(tag.value).strip("\x00 "))
+    return mark_nodata(raw, str(tag.value).strip("\x00 "))
 
 
 def _by_axes(path: Path, array: Array, axes: str, reading: Reading) -> Array:
@@ -221,21 +215,6 @@ def _role(path: Path, axis: str, pages: Pages | None) -> Pages:
     )
 
 
-def _without_nodata(raw: RawCase, nodata: float | str | None) -> RawCase:
-    """Marks the positions whose value is ``nodata`` in any channel."""
-    if nodata is None:
-        return raw
-    try:
-        value = float(nodata)
-    except ValueError:
-        return raw
-    missing = np.isnan(raw.image) if np.isnan(value) else np.equal(raw.image, value)
-    known: Array = np.logical_not(missing.any(axis=0))
-    if raw.valid is not None:
-        known &= raw.valid
-    return replace(raw, valid=None if known.all() else known)
-
-
 # --- NPY ----------------------------------------------------------------------------------
 
 
@@ -247,12 +226,16 @@ def _read_npy(path: Path, reading: Reading, *, as_mask: bool) -> RawCase:
         multi = reading.channel_axis == "first"
         image = array if multi else array[None]
     else:
-        image = channels_first(array, reading.like, reading.channel_axis, str(path))
+        image = channels_first(array, reading.like, reading.channel_axis, str(path), reading.dims)
     return RawCase(image, None, (1.0,) * (image.ndim - 1))
 
 
 def channels_first(
-    array: Array, like: Sequence[int] | None, axis: Literal["first", "last"] | None, where: str
+    array: Array,
+    like: Sequence[int] | None,
+    axis: Literal["first", "last"] | None,
+    where: str,
+    dims: int | None = None,
 ) -> Array:
     """Returns an array with one leading axis of channels.
 
@@ -261,25 +244,27 @@ def channels_first(
         like: The spatial shape, if it is known.
         axis: Where channels are, if it is known; without both the shorter end is taken.
         where: What a message calls it.
+        dims: How many spatial axes there are, if that is known.
 
     >>> channels_first(np.zeros((8, 9, 3)), (8, 9), None, "a.npy").shape
     (3, 8, 9)
     """
+    if array.ndim == (len(like) if like is not None else dims):
+        return array[None]
     if axis is None and like is not None:
-        if array.shape == tuple(like):
-            return array[None]
-        fits = {"first": array.shape[1:], "last": array.shape[:-1]}
-        found = [end for end, shape in fits.items() if shape == tuple(like)]
-        if not found:
-            raise InputError(
-                f"{where}: the image has the shape {_by(array.shape)} and its mask {_by(like)}; "
-                "they must be equal but for channels"
-            )
-        axis = "first" if found[0] == "first" else "last"
+        axis = _fitting_axis(array, tuple(like), where)
     if axis is None:
         axis = "first" if array.shape[0] <= array.shape[-1] else "last"
     return array if axis == "first" else np.moveaxis(array, -1, 0)
 
 
-def _by(shape: Sequence[int]) -> str:
-    return "×".join(map(str, shape))
+def _fitting_axis(array: Array, like: tuple[int, ...], where: str) -> Literal["first", "last"]:
+    """Returns at which end of an array the shape of its mask leaves an axis over."""
+    if array.shape[1:] == like:
+        return "first"
+    if array.shape[:-1] == like:
+        return "last"
+    raise InputError(
+        f"{where}: the image has the shape {by(array.shape)} and its mask {by(like)}; they must "
+        "be equal but for channels"
+    )

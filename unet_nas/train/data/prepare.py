@@ -61,12 +61,14 @@ def prepare(
         mask_values=rule.values,
         pages=source.pages if isinstance(source, Folder) else None,
         channel_axis=source.channel_axis if isinstance(source, Npz) else None,
+        array=source.x if isinstance(source, Npz) else "x",
+        layout="nnunet" if listing.kind == "nnunet" else "files",
     )
     if config.normalise == "dataset":
         preparation = preparation.with_statistics(Statistics.of(train, config.clip))
     made = {part: _prepared(cases, part, rule, preparation, config) for part in _PARTS}
     notes = [*listing.notes, *rule.notes, *_reading_notes(cases)]
-    notes += class_notes(preparation.task, made)
+    notes += class_notes(preparation.task, made, rule.values)
     return Dataset(
         preparation.task,
         made["train"],

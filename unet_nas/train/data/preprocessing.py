@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -46,7 +46,9 @@ class Preprocessing:
         spacing: That volumes are resampled to; None: not at all.
         mask_values: How each class is stored in files.
         pages: What the pages of a file are.
-        channel_axis: Where arrays have channels: ``first``, ``last`` or None for neither.
+        channel_axis: Where arrays have channels; None: at their shorter end.
+        array: Name of the array of images in ``.npz`` files.
+        layout: ``nnunet``: files NAME_0000, NAME_0001, … are the channels of one image.
     """
 
     spatial_dims: int
@@ -66,6 +68,8 @@ class Preprocessing:
     mask_values: tuple[int | tuple[int, int, int], ...] = ()
     pages: Literal["channels", "volume", "slices"] | None = None
     channel_axis: Literal["first", "last"] | None = None
+    array: str = "x"
+    layout: Literal["files", "nnunet"] = "files"
 
     @property
     def task(self) -> Task:
@@ -86,7 +90,8 @@ class Preprocessing:
         >>> Preprocessing.from_json(made.to_json()) == made
         True
         """
-        return asdict(self)
+        found: dict[str, Any] = TypeAdapter(Preprocessing).dump_python(self, mode="json")
+        return found
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> Preprocessing:

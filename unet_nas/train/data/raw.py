@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
+
+from unet_nas.errors import InputError
 from unet_nas.train.data.cases import Array, Part, Unit
 from unet_nas.train.data.geometry import Geometry
 
-__all__ = ["Item", "Listing", "RawCase"]
+__all__ = ["Item", "Listing", "RawCase", "checked", "mark_nodata"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +78,42 @@ class Listing:
     multi_label: bool = False
     fixed_parts: bool = False
     notes: tuple[str, ...] = ()
+
+
+def mark_nodata(raw: RawCase, nodata: float | str | None) -> RawCase:
+    """Marks the positions whose value is ``nodata``, a number or ``nan``, in any channel.
+
+    >>> case = RawCase(np.array([[1.0, -9.0, 3.0]]), None, (1.0,))
+    >>> mark_nodata(case, -9).valid.tolist()
+    [True, False, True]
+    """
+    if nodata is None:
+        return raw
+    try:
+        value = float(nodata)
+    except ValueError:  # what a file says need not be a number
+        return raw
+    missing = np.isnan(raw.image) if np.isnan(value) else np.equal(raw.image, value)
+    known: Array = np.logical_not(missing.any(axis=0))
+    if raw.valid is not None:
+        known &= raw.valid
+    return replace(raw, valid=None if known.all() else known)
+
+
+def checked(raw: RawCase, nodata: float | str | None, where: str) -> RawCase:
+    """Returns a case with its positions without information marked, the others being finite.
+
+    Raises:
+        InputError: if the image has NaN or infinity where it should hold information.
+    """
+    raw = mark_nodata(raw, nodata)
+    known = raw.image if raw.valid is None else raw.image[:, raw.valid]
+    if known.size == 0:
+        raise InputError(f"{where}: holds no information: every position is empty or nodata")
+    if known.dtype.kind != "f" or np.isfinite(known).all():
+        return raw
+    count = int((~np.isfinite(known)).sum())
+    raise InputError(
+        f"{where}: an image must hold finite numbers, got {count:,} NaN or infinite; if they mark "
+        "missing values, set data.nodata: nan, else repair the file"
+    )

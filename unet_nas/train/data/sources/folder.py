@@ -13,7 +13,7 @@ from unet_nas.errors import InputError
 from unet_nas.train.data.cases import Array
 from unet_nas.train.data.config import DataConfig
 from unet_nas.train.data.files import Reading, count_pages, read_image, read_mask
-from unet_nas.train.data.names import ENDINGS, ending, listed, stem
+from unet_nas.train.data.names import ENDINGS, by, ending, listed, stem
 from unet_nas.train.data.paths import find_folder
 from unet_nas.train.data.raw import Item, Listing, RawCase
 from unet_nas.train.data.sources.options import Folder
@@ -153,10 +153,15 @@ def _matched(
     used = set(matched.values())
     spare = [path.name for path in found.values() if path not in used]
     if spare:
-        raise InputError(
-            f"data.source: {len(spare)} masks in {masks} have no image in {folder}: "
-            f"{listed(spare)}; add the images or remove the masks"
+        masks_have = (
+            f"{len(spare)} masks in {masks} have" if len(spare) > 1 else f"a mask in {masks} has"
         )
+        fix = (
+            "add the images or remove the masks"
+            if len(spare) > 1
+            else "add the image or remove the mask"
+        )
+        raise InputError(f"data.source: {masks_have} no image in {folder}: {listed(spare)}; {fix}")
     return matched
 
 
@@ -215,7 +220,7 @@ def _read(image: Path, masks: tuple[Path, ...], reading: Reading, *, multi_label
     raw = read_image(image, replace(reading, like=like))
     if raw.image.shape[1:] != like:
         raise InputError(
-            f"{image}: is {_by(raw.image.shape[1:])} and its mask {masks[0].name} {_by(like)}; "
+            f"{image}: is {by(raw.image.shape[1:])} and its mask {masks[0].name} {by(like)}; "
             "image and mask must have the same size"
         )
     return replace(raw, mask=mask)
@@ -225,11 +230,7 @@ def _stacked(arrays: list[Array], paths: tuple[Path, ...]) -> Array:
     for array, path in zip(arrays, paths, strict=True):
         if array.shape != arrays[0].shape:
             raise InputError(
-                f"{path}: is {_by(array.shape)} and {paths[0]} {_by(arrays[0].shape)}; the masks "
+                f"{path}: is {by(array.shape)} and {paths[0]} {by(arrays[0].shape)}; the masks "
                 "of all labels must have the same size"
             )
     return np.stack(arrays)
-
-
-def _by(shape: tuple[int, ...]) -> str:
-    return "×".join(map(str, shape))

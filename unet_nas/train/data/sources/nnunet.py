@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from unet_nas.errors import InputError
-from unet_nas.train.data.cases import Array, Part
+from unet_nas.train.data.cases import IGNORE, Array, Part
 from unet_nas.train.data.config import DataConfig
 from unet_nas.train.data.files import Reading, read_image, read_mask
-from unet_nas.train.data.names import ENDINGS, listed
+from unet_nas.train.data.names import ENDINGS, by, listed
 from unet_nas.train.data.paths import find_folder
 from unet_nas.train.data.raw import Item, Listing, RawCase
 
@@ -52,16 +52,16 @@ def list_cases(path: str, config: DataConfig, base: Path) -> Listing:
     """
     root = find_folder(path, base, "data.source")
     about = _description(root / DESCRIPTION)
-    nodata = Reading(nodata=config.nodata, keep_alpha=config.channels is not None)
-    items = _items(root, "Tr", about, nodata, None)
+    reading = Reading(nodata=config.nodata, keep_alpha=config.channels is not None)
+    items = _items(root, "Tr", about, reading, None)
     if (root / "labelsTs").is_dir() and (root / "imagesTs").is_dir():
-        items += _items(root, "Ts", about, nodata, "test")
+        items += _items(root, "Ts", about, reading, "test")
     return Listing(
         "nnunet",
         items,
         unit="mm" if about.ending.startswith(".nii") else "px",
         class_names=about.names,
-        ignore_value=None if about.regions else about.ignore,
+        ignore_value=IGNORE if about.regions and about.ignore is not None else about.ignore,
         multi_label=bool(about.regions),
     )
 
@@ -139,8 +139,8 @@ def _read(images: Sequence[Path], label: Path, about: _Description, reading: Rea
     for path, part in zip(images, parts, strict=True):
         if part.image.shape[1:] != mask.image.shape[1:]:
             raise InputError(
-                f"{path}: has the shape {_by(part.image)} and its mask {label.name} "
-                f"{_by(mask.image)}; image and mask must have the same size"
+                f"{path}: has the shape {by(part.image.shape[1:])} and its mask {label.name} "
+                f"{by(mask.image.shape[1:])}; image and mask must have the same size"
             )
     valid = [part.valid for part in parts if part.valid is not None]
     return replace(
@@ -152,12 +152,12 @@ def _read(images: Sequence[Path], label: Path, about: _Description, reading: Rea
 
 
 def _as_regions(mask: Array | None, about: _Description) -> Array | None:
-    """Returns one channel per region, with 255 where nothing is annotated."""
+    """Returns one channel per region, with `IGNORE` where nothing is annotated."""
     if mask is None or not about.regions:
         return mask
     channels = np.stack([np.isin(mask, values) for values in about.regions]).astype(np.uint8)
     if about.ignore is not None:
-        channels[:, mask == about.ignore] = 255
+        channels[:, mask == about.ignore] = IGNORE
     return channels
 
 
@@ -208,7 +208,3 @@ def _label_values(path: Path, name: str, value: Any) -> tuple[int, ...]:
     if not values or not all(isinstance(v, int) and not isinstance(v, bool) for v in values):
         raise InputError(f"{path}: the label {name!r} must be an integer or a list, got {value!r}")
     return tuple(values)
-
-
-def _by(image: Array) -> str:
-    return "×".join(map(str, image.shape[1:]))

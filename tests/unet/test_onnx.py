@@ -95,7 +95,7 @@ def runs(graph: Graph, size: tuple[int, ...]) -> bool:
         ({"padding_mode": "reflect", "down": "anti_aliased_max_pool", "align": "crop"}, (48, 65)),
         ({"padding_mode": "circular", "activation": "silu", "up": "interpolation"}, (32, 48)),
         ({"fusion": "attention_gate", "activation": "mish", "norm": "instance"}, (32, 48)),
-        ({"down": "avg_pool", "norm": "group"}, (32, 48)),
+        ({"down": "avg_pool", "norm": {"type": "group", "groups": 2}}, (32, 48)),
         ({"activation": "elu"}, (32, 48)),
         ({"activation": "prelu", "padding_mode": "replicate"}, (32, 48)),
         ({"activation": "leaky_relu", "spatial_dims": 3, "depth": 2}, (16, 24, 8)),

@@ -140,8 +140,8 @@ class TrialRecord:
             train), ``inference_memory`` (bytes, one patch): static, as the audit says;
             ``latency`` (ms, one patch, median) where it was measured.
         profile: What was measured, with its conditions.
-        metrics: Scores on the validation cases: ``dice``, ``dice[nucleus]``, ``iou``, …; of a
-            finalist on the test cases.
+        metrics: Scores on the validation cases: ``dice``, ``dice[nucleus]``, ``iou``, …
+        test: The same on the test cases, which no selection sees; of finalists only.
         objectives: Values of the objectives by name.
         constraints: By name: measured minus limit; at most 0 is feasible.
         history: The training curve.
@@ -168,6 +168,7 @@ class TrialRecord:
     costs: dict[str, float] = field(default_factory=dict)
     profile: Profile | None = None
     metrics: dict[str, float] = field(default_factory=dict)
+    test: dict[str, float] = field(default_factory=dict)
     objectives: dict[str, float] = field(default_factory=dict)
     constraints: dict[str, float] = field(default_factory=dict)
     history: tuple[Point, ...] = ()

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from unet_nas.cli import costs, datasets, networks, spaces
+from unet_nas.cli import costs, datasets, networks, searching, spaces
 from unet_nas.errors import DocumentError, UnetNasError
 
 app = typer.Typer(
@@ -41,6 +41,7 @@ for command in (
     costs.audit,
     costs.profile,
     spaces.space,
+    searching.search,
     datasets.data,
     networks.export,
 ):

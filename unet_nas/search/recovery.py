@@ -38,6 +38,9 @@ OUTCOME = "outcome"
 WORKER = "worker"
 """User attribute: the process that runs the trial."""
 RETRY_OF = "retry_of"
+"""User attribute of a trial that takes over the candidate of an interrupted one: its number."""
+DRAWN = "drawn"
+"""User attribute of such a trial: how the candidate was found."""
 
 #: attributes of Optuna that must not go on to the trial that takes over: a constraint is written
 #: once, so that an old one would silently stay
@@ -95,7 +98,7 @@ def requeue(study: OptunaStudy, claims: Claims, trial: FrozenTrial) -> None:
             create_trial(
                 state=TrialState.WAITING,
                 system_attrs={**system, "fixed_params": fixed},
-                user_attrs={**user, RETRY_OF: trial.number},
+                user_attrs={**user, RETRY_OF: trial.number, DRAWN: note_of(trial)},
             )
         )
     drop(study, trial._trial_id, "interrupted")

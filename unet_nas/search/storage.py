@@ -81,6 +81,15 @@ class Place:
         file = folder.resolve() / DATABASE
         return Place(f"sqlite:///{file}", file)
 
+    def check_file(self) -> None:
+        """Tells if somebody has deleted the file: SQLite would write on into nothing.
+
+        Raises:
+            UnetNasError: if it is gone.
+        """
+        if self.file is not None and not self.file.exists():
+            raise _gone(self.file, self)
+
     def check_workers(self, workers: int) -> None:
         """Refuses more processes than SQLite serves.
 

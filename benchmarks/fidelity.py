@@ -86,10 +86,10 @@ def feasible(space: Space, number: int, seed: int) -> dict[str, dict[str, Any]]:
 def train(tree: dict[str, Any], data: str, longer: int, seed: int) -> float:
     """Returns the Dice on the validation cases after one training."""
     import torch  # noqa: PLC0415 - in the worker, after it is spawned
+
     from unet_nas.train.data.config import DataConfig  # noqa: PLC0415
     from unet_nas.train.data.load import load_data  # noqa: PLC0415
     from unet_nas.train.loop import fit  # noqa: PLC0415
-
     from unet_nas.unet.build import build  # noqa: PLC0415
 
     torch.set_num_threads(1)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from unet_nas.cli import costs, datasets, exports, networks, spaces, training
+from unet_nas.cli import costs, datasets, exports, networks, searching, spaces, training
 from unet_nas.errors import DocumentError, UnetNasError
 
 app = typer.Typer(
@@ -42,6 +42,7 @@ for command in (
     costs.profile,
     spaces.space,
     datasets.data,
+    searching.search,
     exports.export,
     training.train,
     training.predict,

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from unet_nas.cli import costs, datasets, exports, networks, searching, spaces, training
+from unet_nas.cli import costs, datasets, exports, networks, reporting, searching, spaces, training
 from unet_nas.errors import DocumentError, UnetNasError
 
 app = typer.Typer(
@@ -38,11 +38,14 @@ for command in (
     networks.show,
     networks.presets,
     networks.operators,
+    reporting.draw,
     costs.audit,
     costs.profile,
+    reporting.compare,
     spaces.space,
     datasets.data,
     searching.search,
+    reporting.report,
     exports.export,
     training.train,
     training.predict,

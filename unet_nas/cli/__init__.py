@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from unet_nas.cli import costs, networks, spaces
+from unet_nas.cli import costs, diagnosing, networks, spaces
 from unet_nas.errors import DocumentError, UnetNasError
 
 app = typer.Typer(
@@ -40,6 +40,7 @@ for command in (
     networks.operators,
     costs.audit,
     costs.profile,
+    diagnosing.diagnose,
     spaces.space,
     networks.export,
 ):

@@ -9,7 +9,17 @@ from typing import Annotated
 
 import typer
 
-from unet_nas.cli import costs, datasets, exports, networks, reporting, searching, spaces, training
+from unet_nas.cli import (
+    costs,
+    datasets,
+    diagnosing,
+    exports,
+    networks,
+    reporting,
+    searching,
+    spaces,
+    training,
+)
 from unet_nas.errors import DocumentError, UnetNasError
 
 app = typer.Typer(
@@ -41,6 +51,7 @@ for command in (
     reporting.draw,
     costs.audit,
     costs.profile,
+    diagnosing.diagnose,
     reporting.compare,
     spaces.space,
     datasets.data,

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from unet_nas.cli import costs, datasets, networks, spaces
+from unet_nas.cli import costs, datasets, networks, spaces, training
 from unet_nas.errors import DocumentError, UnetNasError
 
 app = typer.Typer(
@@ -43,6 +43,8 @@ for command in (
     spaces.space,
     datasets.data,
     networks.export,
+    training.train,
+    training.predict,
 ):
     app.command()(command)
 

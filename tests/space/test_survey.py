@@ -14,7 +14,6 @@ from unet_nas.cli import common, main
 from unet_nas.errors import InputError
 from unet_nas.report import space_page
 from unet_nas.space.budget import limit_text
-from unet_nas.space.candidate import DEFAULT_TRAINING
 from unet_nas.space.load import load_space
 from unet_nas.space.sample import enumerate_assignments
 from unet_nas.space.survey import Share, survey
@@ -53,7 +52,7 @@ def brute(text):
         if row["check"].valid:
             graph = lower(net)
             row["macs"] = unet_nas.audit(net, patch_size=size).macs
-            step = training_memory(graph, size, batch, DEFAULT_TRAINING)
+            step = training_memory(graph, size, batch, Training())
             row["training_memory"] = step.peak_bytes
             row["inference_memory"] = inference_memory(graph, size, 1).peak_bytes
         rows.append(row)
@@ -278,14 +277,29 @@ def test_without_a_patch_size_only_parameters_are_judged():
 
 
 def test_on_cuda_the_reserved_memory_is_limited():
-    training = Training(device="cuda", implementation="foreach")
+    training = Training(device="cuda", implementation="foreach", precision="bf16")
     text = "architecture: {depth: 2, width: 8}\ntrain: {patch_size: 64, batch_size: 2}\n"
     net = Architecture(depth=2, width=8)
     found = unet_nas.audit(net, patch_size=(64, 64), batch_size=2, training=training)
     for limit, count in ((found.budgeted_bytes, 1), (found.budgeted_bytes - 1, 0)):
         space = load_space(text, [f"budget.training_memory={limit}"])
-        assert survey(space, training=training).feasible.count == count
+        assert survey(space, device="cuda").feasible.count == count
     assert found.budgeted_bytes > found.peak_training_bytes
+
+
+@pytest.mark.parametrize("option", ["optimizer=sgd", "loss=cross_entropy", "precision=bf16"])
+def test_the_section_train_decides_the_training_step(option):
+    text = (
+        "architecture: {depth: 2, width: 8, classes: 40}\ntrain: {patch_size: 64, batch_size: 2}\n"
+    )
+    name, _, value = option.partition("=")
+    training = Training(**{name: value})
+    peak = training_memory(
+        lower(Architecture(depth=2, width=8, classes=40)), (64, 64), 2, training
+    ).peak_bytes
+    found = survey(load_space(text, [f"train.{option}"]))
+    assert found.costs["training_memory"] == [peak]
+    assert survey(load_space(text)).costs["training_memory"] != [peak]
 
 
 def test_another_number_of_axes_is_a_misfit():

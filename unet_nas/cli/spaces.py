@@ -12,7 +12,6 @@ from unet_nas.cli.common import (
     Progress,
     Set,
     as_path,
-    default_implementation,
     print_json,
     print_lines,
     print_table,
@@ -39,7 +38,6 @@ def space(
     as_json: Json = False,
 ) -> None:
     """Tell how large a search space is, what of it aligns and fits, and what rejects the rest."""
-    from unet_nas.audit.memory import Training
     from unet_nas.report import space_page
     from unet_nas.space.load import load_space
     from unet_nas.space.survey import survey
@@ -50,7 +48,7 @@ def space(
         batch_size=batch,
         samples=samples,
         seed=seed,
-        training=Training(device=device, implementation=default_implementation(device)),
+        device=device,
         progress=Progress("judged"),
     )
     if as_json:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import log
 from typing import Any
 
+from unet_nas.audit.memory import Training
 from unet_nas.report.tables import Column, Table
 from unet_nas.space.budget import format_limit, limit_text
 from unet_nas.space.candidate import Reason
@@ -300,20 +301,24 @@ def _plain(value: Scalar) -> str:
 
 def conventions(survey: Survey) -> str:
     """Returns what the costs hold for, and how they are counted."""
-    t = survey.scope.training
     sizes = dict.fromkeys(c.size_text for c in survey.conditions if c.patch_size)
     batches = sorted({conditions.batch_size for conditions in survey.conditions})
     if not sizes:
         return "Without a patch size (train.patch_size or --patch-size) only parameters are known."
-    options = f"{t.precision}, {t.optimizer} ({t.implementation}), {t.loss_text.replace('_', '-')}"
+    device = survey.scope.device
+    options = " or ".join(dict.fromkeys(map(_options, survey.trainings)))
     counted = "bytes of tensors alive at once, without library workspaces and allocator rounding"
-    if t.device == "cuda":
+    if device == "cuda":
         counted = "bytes that the allocator reserves (not verified), without library workspaces"
     return (
         f"Patch {_few(list(sizes))}. MACs: multiply-accumulates of convolutions in a forward pass "
         f"of one patch. Training memory: of a step with batch {_few([str(n) for n in batches])}, "
-        f"{options}, {t.device}: {counted}."
+        f"{options}, {device}: {counted}."
     )
+
+
+def _options(t: Training) -> str:
+    return f"{t.precision}, {t.optimizer} ({t.implementation}), {t.loss_text.replace('_', '-')}"
 
 
 def _few(texts: Sequence[str]) -> str:

@@ -16,20 +16,17 @@ from pydantic import ValidationError
 
 from unet_nas.audit.cost import forward_macs
 from unet_nas.audit.cuda import cuda_memory
-from unet_nas.audit.memory import Training, inference_memory, training_memory
+from unet_nas.audit.memory import Device, Training, inference_memory, training_memory
 from unet_nas.errors import Fault, Path
 from unet_nas.operators.builder import Graph
 from unet_nas.space.budget import Conditions, Limit
-from unet_nas.space.load import conditions_of
+from unet_nas.space.load import conditions_of, training_of
 from unet_nas.text.document import format_path
 from unet_nas.text.sentences import troubles_of
 from unet_nas.unet.architecture import Architecture, Lowered
 from unet_nas.unet.shapes import AxisTrace, trace_axis
 
-__all__ = ["DEFAULT_TRAINING", "Candidate", "Reason", "judge"]
-
-DEFAULT_TRAINING = Training()
-"""How the training step runs that memory is computed for."""
+__all__ = ["Candidate", "Reason", "judge"]
 
 #: said of a field that breaks its rule at several stages
 _MORE = re.compile(r" \(and \d+ more of the kind\)$")
@@ -95,15 +92,16 @@ def judge(
     tree: Mapping[str, Any],
     limits: Mapping[Limit, int],
     *,
-    training: Training = DEFAULT_TRAINING,
+    device: Device = "cpu",
     thorough: bool = False,
 ) -> Candidate:
     """Judges one filled tree; the cheap checks come first.
 
     Args:
-        tree: the sections ``architecture`` and ``train`` without holes.
+        tree: the sections ``architecture``, ``train`` and ``data`` without holes; the last two
+            say how the training step runs (`training_of`).
         limits: the static limits.
-        training: how the training step runs.
+        device: where it runs.
         thorough: compute the memory even of those that exceed both other limits.
 
     >>> tree = {"architecture": {"depth": 2, "width": 8}, "train": {"patch_size": 64}}
@@ -128,6 +126,7 @@ def judge(
         traces = [trace_axis(graph, axis, n) for axis, n in enumerate(size)]
         reasons.update(_size_reasons(graph, traces, conditions.batch_size))
         if not reasons:
+            training = training_of(tree, device)
             costs = _costs(graph, conditions, traces, limits, training=training, thorough=thorough)
     reasons.update(Reason("budget", name) for name in exceeded(costs, limits))
     return Candidate(frozenset(reasons), costs, graph, conditions)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from unet_nas.audit.memory import Device, Training
 from unet_nas.errors import Fault, InputError, Path
 from unet_nas.space.budget import Budget, Conditions
 from unet_nas.space.domains import (
@@ -212,3 +213,18 @@ def conditions_of(tree: Mapping[str, Any]) -> Conditions:
         return Conditions.model_validate(tree.get("train") or {})
     except ValidationError as error:
         raise InputError(str(error.errors()[0]["msg"])) from error
+
+
+def training_of(tree: Mapping[str, Any], device: Device) -> Training:
+    """Returns the training step that a filled tree asks for.
+
+    The section ``train`` sets most of it; the loss also depends on whether the ``data`` have
+    positions to ignore and labels that overlap.
+    """
+    conditions, data = conditions_of(tree), tree.get("data") or {}
+    return replace(
+        conditions.training(device),
+        ignore_label=data.get("ignore_label") is not None,
+        class_weights=conditions.class_weights is not None,
+        multi_label=data.get("multi_label") is True,
+    )

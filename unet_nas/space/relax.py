@@ -8,7 +8,7 @@ from itertools import product
 from math import log
 from typing import Any
 
-from unet_nas.audit.memory import Training
+from unet_nas.audit.memory import Device
 from unet_nas.operators.builder import Graph
 from unet_nas.space.budget import Conditions, Limit
 from unet_nas.space.candidate import exceeded, judge, runs
@@ -67,7 +67,7 @@ def relaxations(
     tree: Any,
     aligned: Sequence[Aligned],
     limits: Mapping[Limit, int],
-    training: Training,
+    device: Device,
 ) -> list[Relaxation]:
     """Returns each single limit that may give way, or else the limits that must together."""
     singles: dict[Limit, int] = {}
@@ -77,20 +77,20 @@ def relaxations(
             cost = candidate.costs[over[0]]
             singles[over[0]] = min(cost, singles.get(over[0], cost))
     if not singles:
-        return [_together(tree, aligned, limits, training)]
+        return [_together(tree, aligned, limits, device)]
     found = [Relaxation({name: cost}, cost / limits[name]) for name, cost in singles.items()]
     return sorted(found, key=lambda relaxation: relaxation.factor)
 
 
 def _together(
-    tree: Any, aligned: Sequence[Aligned], limits: Mapping[Limit, int], training: Training
+    tree: Any, aligned: Sequence[Aligned], limits: Mapping[Limit, int], device: Device
 ) -> Relaxation:
     """Returns the limits to relax at once, such that the largest ratio is small."""
     nearest = sorted(aligned, key=lambda candidate: _factor(candidate.costs, limits))[:_NEAREST]
     best: Relaxation | None = None
     for candidate in nearest:
         filled = _fill(tree, candidate.values)
-        costs = judge(filled, limits, training=training, thorough=True).costs
+        costs = judge(filled, limits, device=device, thorough=True).costs
         needed = {name: costs[name] for name in exceeded(costs, limits)}
         factor = _factor(costs, limits)
         if best is None or factor < best.factor:

@@ -14,12 +14,12 @@ from math import sqrt
 from random import Random
 from typing import Any
 
-from unet_nas.audit.memory import Training
+from unet_nas.audit.memory import Device, Training
 from unet_nas.errors import InputError
 from unet_nas.space.budget import Conditions, Limit
-from unet_nas.space.candidate import DEFAULT_TRAINING, Candidate, Reason, judge, rule_of
+from unet_nas.space.candidate import Candidate, Reason, judge, rule_of
 from unet_nas.space.domains import DEFAULT_DEPTH, Scalar, count
-from unet_nas.space.load import Space
+from unet_nas.space.load import Space, training_of
 from unet_nas.space.relax import Aligned, Relaxation, Remedy, relaxations, remedies
 from unet_nas.space.sample import Assignment, draw, enumerate_assignments
 from unet_nas.text.document import format_path
@@ -111,7 +111,7 @@ class Scope:
         seed: Of the draws.
         limits: The static limits.
         latency: The limit of the latency in seconds, which is not checked here.
-        training: How the training step runs that memory is computed for.
+        device: Where the training step runs that memory is computed for.
     """
 
     architectures: int
@@ -122,7 +122,7 @@ class Scope:
     seed: int
     limits: dict[Limit, int]
     latency: float | None
-    training: Training
+    device: Device
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +141,7 @@ class Survey:
             up to `MEMORY_SAMPLES` of them where it is not limited.
         extremes: Cheapest and dearest feasible candidates, by cost.
         conditions: The patch sizes (as written) and batch sizes met.
+        trainings: The training steps that memory is computed for.
         relaxations: Where nothing is feasible: limits to relax, the smallest step first.
         remedies: Where nothing aligns: settings with which candidates run.
     """
@@ -155,6 +156,7 @@ class Survey:
     costs: dict[str, list[int]]
     extremes: dict[Limit, Extreme]
     conditions: tuple[Conditions, ...]
+    trainings: tuple[Training, ...]
     relaxations: tuple[Relaxation, ...] = ()
     remedies: tuple[Remedy, ...] = ()
 
@@ -175,7 +177,7 @@ def survey(
     batch_size: int | None = None,
     samples: int | None = None,
     seed: int = 0,
-    training: Training = DEFAULT_TRAINING,
+    device: Device = "cpu",
     progress: Progress | None = None,
 ) -> Survey:
     """Judges the candidates of a space, or a sample of them.
@@ -187,7 +189,7 @@ def survey(
         samples: draw so many, unless the space has no more; by default all are judged up to
             `EXHAUSTIVE_LIMIT`, and 5,000 drawn beyond it.
         seed: of the draws.
-        training: how the training step runs.
+        device: where the training step runs.
         progress: told after each candidate how many of how many are done.
 
     Raises:
@@ -207,7 +209,7 @@ def survey(
         seed,
         space.budget.static_limits(),
         space.budget.latency,
-        training,
+        device,
     )
     tally = _Tally(tree, scope)
     drawn = enumerate_assignments(tree) if exhaustive else _draws(tree, scope.judged, seed)
@@ -242,7 +244,7 @@ def costing_tree(
         train = {k: v for k, v in train.items() if k in Conditions.model_fields} | given
     elif given:
         raise InputError("train is a choice here: give its sizes in the file, not as options")
-    return {**space.part("architecture"), "train": train}
+    return {**space.part("architecture", "data"), "train": train}
 
 
 def _draws(tree: Any, number: int, seed: int) -> Iterator[Assignment]:
@@ -270,16 +272,18 @@ class _Tally:
         self.networks: set[str] = set()
         self.feasible_networks: set[str] = set()
         self.conditions: dict[Conditions, None] = {}
+        self.trainings: dict[Training, None] = {}
         self.costs: dict[str, list[int]] = {"depth": []}
         self.extremes: dict[Limit, Extreme] = {}
 
     def add(self, assignment: Assignment) -> None:
         """Judges one candidate and counts it."""
-        candidate = judge(assignment.tree, self.scope.limits, training=self.scope.training)
+        candidate = judge(assignment.tree, self.scope.limits, device=self.scope.device)
         self._count_reasons(candidate)
         if candidate.graph is None or candidate.conditions is None:
             return
         self._check_conditions(candidate.conditions)
+        self.trainings[training_of(assignment.tree, self.scope.device)] = None
         self.valid += 1
         digest = candidate.graph.digest()
         self.networks.add(digest)
@@ -326,9 +330,8 @@ class _Tally:
         number = min(len(self.feasible), MEMORY_SAMPLES)
         for i in range(number):
             assignment = self.feasible[i * len(self.feasible) // number]
-            costs = judge(
-                assignment.tree, {"training_memory": _NO_LIMIT}, training=self.scope.training
-            ).costs
+            limits: dict[Limit, int] = {"training_memory": _NO_LIMIT}
+            costs = judge(assignment.tree, limits, device=self.scope.device).costs
             self._keep("training_memory", costs["training_memory"], assignment)
             progress(i + 1, number)
 
@@ -337,7 +340,7 @@ class _Tally:
         relaxed: list[Relaxation] = []
         sizes: list[Remedy] = []
         if self.aligned and not self.feasible:
-            relaxed = relaxations(self.tree, self.aligned, self.scope.limits, self.scope.training)
+            relaxed = relaxations(self.tree, self.aligned, self.scope.limits, self.scope.device)
         if self.misaligned and not self.aligned:
             sizes = remedies(self.tree, self.misaligned)
         return Survey(
@@ -351,6 +354,7 @@ class _Tally:
             self.costs,
             self.extremes,
             tuple(self.conditions),
+            tuple(self.trainings),
             tuple(relaxed),
             tuple(sizes),
         )

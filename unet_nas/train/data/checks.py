@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,12 +11,13 @@ from numpy.typing import NDArray
 
 from unet_nas.errors import InputError
 from unet_nas.train.data.cases import IGNORE, Case, Part, Task
+from unet_nas.train.data.names import listed
 
 if TYPE_CHECKING:
     from unet_nas.train.data.config import MaskValue
     from unet_nas.unet.architecture import Architecture
 
-__all__ = ["check_task", "class_counts", "class_notes", "class_shares"]
+__all__ = ["check_task", "class_counts", "class_notes", "class_shares", "twin_notes"]
 
 
 def check_task(task: Task, architecture: Architecture | Mapping[str, Any]) -> None:
@@ -122,6 +124,23 @@ def class_notes(
     if not parts["test"]:
         notes.append("there are no test cases, so finalists are scored on the validation cases")
     return notes
+
+
+def twin_notes(parts: Mapping[Part, Sequence[Case]]) -> list[str]:
+    """Returns which images stand in two parts under different names: their scores are no test."""
+    first: dict[bytes, tuple[Part, str]] = {}
+    found: list[str] = []
+    for part, cases in parts.items():
+        for case in cases:
+            if not case.image.std():
+                continue  # empty images are alike and leak nothing
+            digest = blake2b(np.ascontiguousarray(case.image).data, digest_size=16).digest()
+            other, name = first.setdefault(digest, (part, case.name))
+            if other != part:
+                found.append(f"{case.name} of {part} is {name} of {other}")
+    if not found:
+        return []
+    return [f"the same image stands in two parts: {listed(found)}; give such cases one group"]
 
 
 def _missing(task: Task, cases: Sequence[Case]) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from unet_nas.errors import InputError
 from unet_nas.train.data.cases import Array
-from unet_nas.train.data.names import ENDINGS, ending
+from unet_nas.train.data.names import ENDINGS, by, ending
 from unet_nas.train.data.raw import RawCase, mark_nodata
 
 __all__ = ["Pages", "Reading", "count_pages", "read_image", "read_mask"]
@@ -265,10 +265,6 @@ def _fitting_axis(array: Array, like: tuple[int, ...], where: str) -> Literal["f
     if array.shape[:-1] == like:
         return "last"
     raise InputError(
-        f"{where}: the image has the shape {_by(array.shape)} and its mask {_by(like)}; they must "
+        f"{where}: the image has the shape {by(array.shape)} and its mask {by(like)}; they must "
         "be equal but for channels"
     )
-
-
-def _by(shape: Sequence[int]) -> str:
-    return "×".join(map(str, shape))

@@ -1,6 +1,7 @@
 """The command export on what a search trained."""
 
 import json
+import sys
 from pathlib import Path
 
 import onnxruntime
@@ -88,16 +89,19 @@ def test_the_folder_says_how_to_use_it(run_folder, tmp_path):
         assert words in text
 
 
-def test_the_code_of_the_readme_runs(run_folder, tmp_path, monkeypatch):
-    assert run("export", f"{run_folder}#0", "--to", tmp_path, "--onnx") == 0
+@pytest.mark.parametrize("trial", ["0", "preset:small"])
+def test_the_code_of_the_readme_runs(run_folder, tmp_path, monkeypatch, trial):
+    assert run("export", f"{run_folder}#{trial}", "--to", tmp_path, "--onnx") == 0
     torch_code, onnx_code = (tmp_path / "README.md").read_text().split("```python\n")[1:]
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "model", raising=False)
     image = torch.randn(1, 1, 32, 48)
     scope: dict = {"image": image}
     exec(torch_code.split("```")[0], scope)
     other: dict = {"image": image.numpy()}
     exec(onnx_code.split("```")[0], other)
+    assert scope["logits"].shape == (1, 3, 32, 48)
     torch.testing.assert_close(torch.from_numpy(other["logits"]), scope["logits"])
 
 

@@ -1,7 +1,9 @@
 """The command export on what a search trained."""
 
 import json
+import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import onnxruntime
@@ -11,6 +13,7 @@ from safetensors.torch import load_file
 
 from tests.support.runs import NETWORKS, PREPROCESSING, make_run
 from unet_nas import cli
+from unet_nas.records import read_run
 from unet_nas.unet.build import build
 
 FILES = {"architecture.yaml", "model.py", "weights.safetensors", "README.md", "preprocessing.json"}
@@ -87,6 +90,19 @@ def test_the_folder_says_how_to_use_it(run_folder, tmp_path):
         "| dice | 0.8 |",
     ):
         assert words in text
+
+
+def test_the_header_of_the_run_may_know_the_preprocessing(run_folder, tmp_path):
+    copy = shutil.copytree(run_folder, tmp_path / "run")
+    (copy / "trials/0001/preprocessing.json").unlink()
+    assert run("export", f"{copy}#1", "--to", tmp_path / "without") == 0
+    assert not (tmp_path / "without/preprocessing.json").exists()
+    assert 'data: `{"source": "cells/"}`' in (tmp_path / "without/README.md").read_text()
+    header = read_run(copy).header
+    header = replace(header, data={**header.data, "preprocessing": PREPROCESSING})
+    (copy / "run.json").write_text(header.to_json())
+    assert run("export", f"{copy}#1", "--to", tmp_path / "with") == 0
+    assert json.loads((tmp_path / "with/preprocessing.json").read_text()) == PREPROCESSING
 
 
 @pytest.mark.parametrize("trial", ["0", "preset:small"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from unet_nas.errors import InputError
@@ -28,7 +27,7 @@ _NORMALISE = {
 def handover(
     run: Run, record: TrialRecord, architecture: Architecture, *, onnx: bool
 ) -> dict[str, bytes]:
-    """Returns ``README.md`` and, where the record has one, ``preprocessing.json``.
+    """Returns ``README.md`` and, where it is known, ``preprocessing.json``.
 
     Args:
         run: where the network was trained.
@@ -39,12 +38,8 @@ def handover(
     Raises:
         InputError: if the record's ``preprocessing.json`` is damaged.
     """
-    path = run.files_of(record) / PREPROCESSING
-    files: dict[str, bytes] = {}
-    steps: Mapping[str, Any] = {}
-    if path.exists():
-        files[PREPROCESSING] = path.read_bytes()
-        steps = _parse(path)
+    steps = _steps(run, record)
+    files = {PREPROCESSING: json.dumps(steps, indent=1).encode()} if steps else {}
     paragraphs = [
         f"# {run.header.name}: {_title(record)}",
         "A network that unet_nas trained. `model.py` is plain PyTorch and needs nothing of "
@@ -58,7 +53,11 @@ def handover(
     return {"README.md": ("\n\n".join(paragraphs) + "\n").encode(), **files}
 
 
-def _parse(path: Path) -> dict[str, Any]:
+def _steps(run: Run, record: TrialRecord) -> dict[str, Any]:
+    """Returns what was done to images: as the record's folder says, or else the run's header."""
+    path = run.files_of(record) / PREPROCESSING
+    if not path.exists():
+        return run.header.data.get("preprocessing") or {}
     try:
         found = json.loads(path.read_bytes())
     except ValueError as error:

@@ -1,6 +1,9 @@
 """The command export on what a search trained."""
 
 import json
+import shutil
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import onnxruntime
@@ -10,6 +13,7 @@ from safetensors.torch import load_file
 
 from tests.support.runs import NETWORKS, PREPROCESSING, make_run
 from unet_nas import cli
+from unet_nas.records import read_run
 from unet_nas.unet.build import build
 
 FILES = {"architecture.yaml", "model.py", "weights.safetensors", "README.md", "preprocessing.json"}
@@ -88,16 +92,32 @@ def test_the_folder_says_how_to_use_it(run_folder, tmp_path):
         assert words in text
 
 
-def test_the_code_of_the_readme_runs(run_folder, tmp_path, monkeypatch):
-    assert run("export", f"{run_folder}#0", "--to", tmp_path, "--onnx") == 0
+def test_the_header_of_the_run_may_know_the_preprocessing(run_folder, tmp_path):
+    copy = shutil.copytree(run_folder, tmp_path / "run")
+    (copy / "trials/0001/preprocessing.json").unlink()
+    assert run("export", f"{copy}#1", "--to", tmp_path / "without") == 0
+    assert not (tmp_path / "without/preprocessing.json").exists()
+    assert 'data: `{"source": "cells/"}`' in (tmp_path / "without/README.md").read_text()
+    header = read_run(copy).header
+    header = replace(header, data={**header.data, "preprocessing": PREPROCESSING})
+    (copy / "run.json").write_text(header.to_json())
+    assert run("export", f"{copy}#1", "--to", tmp_path / "with") == 0
+    assert json.loads((tmp_path / "with/preprocessing.json").read_text()) == PREPROCESSING
+
+
+@pytest.mark.parametrize("trial", ["0", "preset:small"])
+def test_the_code_of_the_readme_runs(run_folder, tmp_path, monkeypatch, trial):
+    assert run("export", f"{run_folder}#{trial}", "--to", tmp_path, "--onnx") == 0
     torch_code, onnx_code = (tmp_path / "README.md").read_text().split("```python\n")[1:]
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "model", raising=False)
     image = torch.randn(1, 1, 32, 48)
     scope: dict = {"image": image}
     exec(torch_code.split("```")[0], scope)
     other: dict = {"image": image.numpy()}
     exec(onnx_code.split("```")[0], other)
+    assert scope["logits"].shape == (1, 3, 32, 48)
     torch.testing.assert_close(torch.from_numpy(other["logits"]), scope["logits"])
 
 

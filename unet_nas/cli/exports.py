@@ -115,12 +115,13 @@ def _trial(
         raise InputError(f"{text} has its architecture and weights; {option} is for files")
     run, record = find_trial(text)
     path = _weights_of(run, record)
+    architecture = load_architecture(path.parent / "architecture.yaml")
     return _Network(
-        load_architecture(path.parent / "architecture.yaml"),
+        architecture,
         f"{run.header.name} {record.name}",
         size or run.header.patch_size or None,
         path,
-        handover(run, record, onnx=onnx),
+        handover(run, record, architecture, onnx=onnx),
     )
 
 

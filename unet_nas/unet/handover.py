@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from unet_nas.errors import InputError
 from unet_nas.records import Run, TrialRecord
+from unet_nas.unet.architecture import Architecture
 from unet_nas.unet.outline import by
 
 PREPROCESSING = "preprocessing.json"
 
+_SPATIAL = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 #: the words of `normalise` in the section ``data``
 _NORMALISE = {
     "image": "each channel of each image minus its mean, divided by its standard deviation",
@@ -23,24 +24,40 @@ _NORMALISE = {
 }
 
 
-def handover(run: Run, record: TrialRecord, *, onnx: bool) -> dict[str, bytes]:
-    """Returns ``README.md`` and, where the record has one, ``preprocessing.json``.
+def handover(
+    run: Run, record: TrialRecord, architecture: Architecture, *, onnx: bool
+) -> dict[str, bytes]:
+    """Returns ``README.md`` and, where it is known, ``preprocessing.json``.
 
     Args:
         run: where the network was trained.
         record: the network.
+        architecture: that of the record.
         onnx: whether an ONNX file goes with it.
+
+    Raises:
+        InputError: if the record's ``preprocessing.json`` is damaged.
     """
+    steps = _steps(run, record)
+    files = {PREPROCESSING: json.dumps(steps, indent=1).encode()} if steps else {}
+    paragraphs = [
+        f"# {run.header.name}: {_title(record)}",
+        "A network that unet_nas trained. `model.py` is plain PyTorch and needs nothing of "
+        "unet_nas; its head says which sizes the network takes.",
+        *_use(architecture, onnx=onnx),
+        "## Input and output",
+        "\n".join(f"- {line}" for line in _tensors(run, steps)),
+        *_scores(record),
+        f"Digest of architecture and training: `{record.digest}`.",
+    ]
+    return {"README.md": ("\n\n".join(paragraphs) + "\n").encode(), **files}
+
+
+def _steps(run: Run, record: TrialRecord) -> dict[str, Any]:
+    """Returns what was done to images: as the record's folder says, or else the run's header."""
     path = run.files_of(record) / PREPROCESSING
-    files: dict[str, bytes] = {}
-    steps: Mapping[str, Any] = {}
-    if path.exists():
-        files[PREPROCESSING] = path.read_bytes()
-        steps = _parse(path)
-    return {"README.md": _readme(run, record, steps, onnx=onnx).encode(), **files}
-
-
-def _parse(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return run.header.data.get("preprocessing") or {}
     try:
         found = json.loads(path.read_bytes())
     except ValueError as error:
@@ -50,29 +67,16 @@ def _parse(path: Path) -> dict[str, Any]:
     return found
 
 
-def _readme(run: Run, record: TrialRecord, steps: Mapping[str, Any], *, onnx: bool) -> str:
-    header = run.header
-    paragraphs = [
-        f"# {header.name}: {_title(record)}",
-        "A network that unet_nas found and trained. `model.py` is plain PyTorch and needs nothing "
-        "of unet_nas; its head says which sizes the network takes.",
-        *_use(header.spatial_dims, header.in_channels, onnx=onnx),
-        "## Input and output",
-        "\n".join(f"- {line}" for line in _tensors(run, steps)),
-        *_scores(record),
-        f"Digest of architecture and training: `{record.digest}`.",
-    ]
-    return "\n\n".join(paragraphs) + "\n"
-
-
 def _title(record: TrialRecord) -> str:
-    words = {"trial": "trial", "baseline": "baseline", "finalist": "finalist"}
     seed = f", seed {record.seed}" if record.kind == "finalist" else ""
-    return f"{words[record.kind]} {record.name}{seed}"
+    return f"{record.kind} {record.name}{seed}"
 
 
-def _use(dims: int, channels: int, *, onnx: bool) -> Iterator[str]:
-    spatial = ", ".join(("depth", "height", "width")[-dims:]) if dims > 1 else "length"
+def _use(architecture: Architecture, *, onnx: bool) -> Iterator[str]:
+    spatial = ", ".join(_SPATIAL[architecture.spatial_dims])
+    shape = f"(batch, {architecture.in_channels}, {spatial}), float32"
+    first = "[0]" if architecture.deep_supervision else ""
+    heads = "; [1:] are coarser" if first else ""
     yield "## Use"
     yield f"""\
 ```python
@@ -83,7 +87,7 @@ from model import UNet
 network = UNet().eval()
 network.load_state_dict(load_file("weights.safetensors"))
 with torch.inference_mode():
-    logits = network(image)  # (batch, {channels}, {spatial}), float32
+    logits = network(image){first}  # image: {shape}{heads}
 ```"""
     if onnx:
         yield "Without PyTorch, for the same numbers up to rounding:"
@@ -106,7 +110,6 @@ def _tensors(run: Run, steps: Mapping[str, Any]) -> Iterator[str]:
         yield f"output channels are labels that may overlap: {names}; `logits.sigmoid() > 0.5`"
     else:
         yield f"output channels are classes: {names}; `logits.argmax(1)`"
-    yield "of several outputs (deep supervision) the first has full resolution"
 
 
 def _preprocessing(run: Run, steps: Mapping[str, Any]) -> Iterator[str]:

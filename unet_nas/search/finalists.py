@@ -8,8 +8,8 @@ from typing import Any
 
 from unet_nas.records.study import Timing, TrialRecord
 from unet_nas.search.baselines import architecture_of
-from unet_nas.search.config import Baseline
 from unet_nas.search.candidates import costs_of
+from unet_nas.search.config import Baseline
 from unet_nas.search.evaluate import Job, now
 from unet_nas.search.folder import only_one
 from unet_nas.search.front import selected
@@ -132,4 +132,3 @@ def _run(place: Workplace, job: Job) -> TrialRecord:
     record = finished_record(place, job, outcome, timing)
     place.folder.write_record(job.folder, record, outcome.files)
     return record
-

@@ -215,9 +215,7 @@ class FeasibleSampler(BaseSampler):
                 had.add(key)
                 yield assignment
 
-    def _propose(
-        self, inner: BaseSampler, study: OptunaStudy, trial: FrozenTrial
-    ) -> Assignment:
+    def _propose(self, inner: BaseSampler, study: OptunaStudy, trial: FrozenTrial) -> Assignment:
         """Lets the inner sampler fill the tree, as it would fill the parameters of a trial."""
         shared = inner.infer_relative_search_space(study, trial)
         relative = inner.sample_relative(study, trial, shared)
@@ -226,6 +224,7 @@ class FeasibleSampler(BaseSampler):
 
         def pick(name: str, domain: Domain) -> Scalar:
             distribution = distribution_of(domain)
+            value: Scalar
             if name in relative and _contains(distribution, relative[name]):
                 value = relative[name]
             else:

@@ -180,6 +180,7 @@ class TrialLoop:
 
     def _outcome(self, trial: Trial, job: Job) -> Outcome:
         """Trains; whatever a network raises is a result."""
+        points = 0
 
         def on_point(point: Point) -> bool:
             nonlocal points
@@ -189,7 +190,6 @@ class TrialLoop:
             trial.report(point.score, points)
             return trial.should_prune()
 
-        points = 0
         return trained(self.place, job, on_point)
 
     def _record(self, job: Job, outcome: Outcome, started: str, clock: float) -> TrialRecord:
@@ -206,9 +206,7 @@ class TrialLoop:
         return finished_record(self.place, job, outcome, timing)
 
 
-def finished_record(
-    place: Workplace, job: Job, outcome: Outcome, timing: Timing
-) -> TrialRecord:
+def finished_record(place: Workplace, job: Job, outcome: Outcome, timing: Timing) -> TrialRecord:
     """Returns the record of a training."""
     return record_of(
         job,
@@ -228,7 +226,7 @@ def trained(
         outcome = place.evaluator.evaluate(job, on_point)
     except Exception as error:  # one network must not end the search
         return Outcome("failed", failure=_failure(error))
-    if job.architecture is None or not outcome.files and outcome.state == "failed":
+    if job.architecture is None:
         return outcome
     return replace(outcome, files={**outcome.files, "architecture.yaml": _yaml(job)})
 
@@ -247,9 +245,7 @@ def _yaml(job: Job) -> bytes:
     return text.encode()
 
 
-def job_of(
-    place: Workplace, number: int, assignment: Assignment, note: dict[str, Any]
-) -> Job:
+def job_of(place: Workplace, number: int, assignment: Assignment, note: dict[str, Any]) -> Job:
     """Returns what the trial of a candidate trains."""
     tree = assignment.tree
     train = TrainConfig.model_validate(tree.get("train") or {})

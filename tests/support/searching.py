@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import exp
 from pathlib import Path
@@ -33,12 +35,15 @@ search: {trials: 12, finalists: 0}
 """
 
 
+TASK = Task(2, 1, ("background", "nucleus"))
+
+
 @dataclass
 class Fake:
     """Scores by a formula; wide networks score better, and some fail."""
 
     pause_s: float = 0.0
-    task: Task = Task(2, 1, ("background", "nucleus"))
+    task: Task = TASK
     summary: dict[str, Any] = field(default_factory=lambda: {"kind": "fake"})
     notes: tuple[str, ...] = ("nothing is trained",)
     device_name: str = "cpu (fake)"
@@ -80,11 +85,37 @@ def make_fake(study: Study, device: str, seed: int) -> Fake:
 
 
 def make_slow(study: Study, device: str, seed: int) -> Fake:
-    return Fake(pause_s=0.05)
+    return Fake(pause_s=0.1)
+
+
+def killed_until_done(
+    file: Path, out: Path, moments: Iterator[float], *, workers: int = 1
+) -> tuple[int, set[str]]:
+    """Runs a search that is killed (SIGKILL) after so many seconds each, and then left alone.
+
+    Moments are counted from when the run takes up its trials. Returns how often it was killed
+    while it ran, and the trials that had a whole record before any of the kills.
+    """
+    command = [sys.executable, "-m", __name__, str(file), str(out), str(workers)]
+    kills, whole = 0, set()
+    for moment in moments:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        assert process.stdout is not None
+        process.stdout.readline()  # it has loaded what it needs
+        try:
+            process.wait(moment)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            kills += 1
+        whole |= {path.parent.name for path in out.glob("trials/*/record.json")}
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return kills, whole
 
 
 def main(file: str, out: str, workers: str = "1") -> None:
     study = load_study(file)
+    print("ready", flush=True)
     search(study, Options(Path(out), workers=int(workers)), make=make_slow)
 
 

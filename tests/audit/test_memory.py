@@ -27,8 +27,8 @@ from unet_nas.unet.graph import lower
 SAMPLE = [3, 5, 6, 7, 9, 10, 12, 13, 14, 23, 42, 43, 77, 10055]
 # Seeds that a benchmark missed once, each for a reason of its own.
 SAMPLE += [20146, 50045, 50244]
-# The same, for losses with options.
-LOSSES = [600002, 600003, 600004, 600005, 600006]
+# The same, for losses with options; the last was missed by two bytes.
+LOSSES = [600002, 600003, 600004, 600005, 600006, 600036]
 
 
 @pytest.fixture(autouse=True)

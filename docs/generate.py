@@ -13,6 +13,7 @@ import re
 import shlex
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -120,7 +121,11 @@ def data_reference(text: str) -> str:
     """Returns a text with the options of data, of each source and of augmentation."""
     sources = get_args(get_args(Source.__value__)[0])
     parts = {source.__name__.lower(): _table(_options(source)) for source in sources}
-    parts["data"] = _table(_fields(DataConfig))
+    # the default of the source only stands in while faults are looked for
+    parts["data"] = _table(
+        replace(option, default="(required)") if option.name == "source" else option
+        for option in _fields(DataConfig)
+    )
     parts["split"] = _table(_fields(Split))
     parts["augment"] = _table(_fields(Augment))
     for name, info in Augment.model_fields.items():

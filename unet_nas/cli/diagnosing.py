@@ -23,6 +23,8 @@ from unet_nas.errors import InputError
 if TYPE_CHECKING:
     from unet_nas.audit.diagnosis.diagnose import Diagnosis
     from unet_nas.audit.diagnosis.plots import Figure
+    from unet_nas.profile.diagnosis.measure import Measured
+    from unet_nas.unet.architecture import Architecture
 
 
 def diagnose(
@@ -30,6 +32,11 @@ def diagnose(
         str | None, typer.Argument(metavar="FILE", help="An architecture file, or preset:NAME.")
     ] = None,
     patch_size: PatchSize = None,
+    measure: Annotated[
+        bool,
+        typer.Option("--measure", help="Also build it and run small experiments (seconds)."),
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of the experiments.")] = 0,
     tables: Annotated[
         bool, typer.Option("--tables", help="Also print the numbers per part, stage and fusion.")
     ] = False,
@@ -54,22 +61,46 @@ def diagnose(
         raise InputError("diagnose needs FILE (or preset:NAME), or --example; got neither")
     from unet_nas.audit.diagnosis.diagnose import diagnose as run
 
-    found = run(load(file, assignments), size_of(patch_size))
+    architecture, size = load(file, assignments), size_of(patch_size)
+    found = run(architecture, size)
     drawn = found.figures()
+    measured = _measure(architecture, size, seed) if measure else None
+    if measured is not None:
+        drawn += measured.figures
     if as_json:
-        print_json(found.plain())
+        print_json({**found.plain(), "measured": None if measured is None else measured.plain()})
     else:
         _print(file, found, tables)
+        if measured is not None:
+            _print_measured(measured)
     if figures is not None:
         _save(drawn, figures, force)
     if any(finding.severity == "error" for finding in found.findings):
         raise typer.Exit(2)
 
 
+def _measure(architecture: Architecture, size: tuple[int, ...] | None, seed: int) -> Measured:
+    from unet_nas.profile.diagnosis.measure import measure
+
+    def tell(message: str) -> None:
+        print(f"unet-nas: {message}", file=sys.stderr)
+
+    return measure(architecture, size, seed=seed, on_progress=tell)
+
+
+def _print_measured(measured: Measured) -> None:
+    from unet_nas.profile.diagnosis.measure import SOURCES
+    from unet_nas.report.diagnosis_tables import finding_lines
+
+    print("\nMeasured:")
+    print_lines(finding_lines(measured.findings, SOURCES))
+
+
 def _print(file: str, found: Diagnosis, tables: bool) -> None:
+    from unet_nas.audit.diagnosis.diagnose import SOURCES
     from unet_nas.report import diagnosis_tables as shown
 
-    print_lines(shown.finding_lines(file, found))
+    print_lines([shown.headline(file, found), *shown.finding_lines(found.findings, SOURCES)])
     if tables:
         for table in (
             shown.parts_table(found),

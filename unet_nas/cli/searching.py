@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unet_nas.cli.common import Device, Json, Set, as_path, print_json, print_table
-from unet_nas.errors import InputError, UnetNasError
+from unet_nas.errors import UnetNasError
 
 if TYPE_CHECKING:
     from unet_nas.search.driver import Result
@@ -78,12 +78,14 @@ def _folder_name(name: str) -> str:
 
 def _report(folder: Path) -> Path | None:
     """Renders the report of a run; a report that fails does not fail the search."""
-    from unet_nas.report.page import write_report
+    import importlib.util
 
-    path = folder / "report.html"
+    if importlib.util.find_spec("unet_nas.report.page") is None:
+        return None
     try:
-        write_report(folder, path)
-    except (InputError, UnetNasError) as error:
+        page = importlib.import_module("unet_nas.report.page")
+        path: Path = page.write_report(folder, folder / "report")
+    except UnetNasError as error:
         print(f"unet-nas: the report could not be written: {error}", file=sys.stderr)
         return None
     return path

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 
-from unet_nas.audit.diagnosis.diagnose import Diagnosis, source_of
+from unet_nas.audit.diagnosis.diagnose import Diagnosis
 from unet_nas.audit.diagnosis.fusion import FusionCosts
 from unet_nas.audit.diagnosis.paths import GradientPaths
 from unet_nas.audit.diagnosis.receptive import PartField, ReceptiveFields
@@ -16,23 +16,23 @@ from unet_nas.unet.outline import by, outline
 _HEADINGS = {"error": "It does not run:", "warning": "Warnings:", "note": "Notes:"}
 
 
-def finding_lines(file: str, diagnosis: Diagnosis) -> list[str]:
-    """Returns the findings as lines, the most important first, each with its source."""
+def headline(file: str, diagnosis: Diagnosis) -> str:
+    """Returns what was looked at."""
     patch = diagnosis.patch_size
     chosen = "" if diagnosis.subject.given else " (a usual patch; --patch-size takes yours)"
-    lines = [f"{file} on {by(patch) if patch else 'no patch'}{chosen}"]
-    for severity, group in groupby(diagnosis.findings, key=lambda finding: finding.severity):
+    return f"{file} on {by(patch) if patch else 'no patch'}{chosen}"
+
+
+def finding_lines(findings: Sequence[Finding], sources: Mapping[str, str]) -> list[str]:
+    """Returns findings as lines under a heading per severity, each with its source."""
+    lines: list[str] = []
+    for severity, group in groupby(findings, key=lambda finding: finding.severity):
         lines += ["", _HEADINGS[severity]]
         for number, finding in enumerate(group, start=1):
-            lines += _finding(number, finding)
+            lines.append(f"  {number}. {finding.text}")
+            lines += [f"     → {finding.fix}"] if finding.fix else []
+            lines.append(f"     [{sources[finding.analysis]}]")
     return lines
-
-
-def _finding(number: int, finding: Finding) -> list[str]:
-    lines = [f"  {number}. {finding.text}"]
-    if finding.fix:
-        lines.append(f"     → {finding.fix}")
-    return [*lines, f"     [{source_of(finding.analysis)}]"]
 
 
 def parts_table(diagnosis: Diagnosis) -> Table:

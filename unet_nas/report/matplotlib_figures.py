@@ -124,7 +124,10 @@ def _draw(plot: Plot, axes: Axes) -> None:
         draw(line.at, color="#777777", linewidth=0.8, linestyle="--")
         _word(axes, line.axis, line.at, line.text)
     if sum(bool(series.name) for series in plot.series) > 1:
-        axes.legend(loc="best", handlelength=1.2)
+        figure = axes.get_figure()
+        assert figure is not None, "the axes were made on one"
+        columns = 2 if len(plot.series) < 6 else 3
+        figure.legend(loc="outside upper left", ncols=columns, handlelength=1.2)  # type: ignore[union-attr]
 
 
 def _limit(plot: Plot, axes: Axes) -> None:

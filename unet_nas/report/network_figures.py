@@ -131,7 +131,7 @@ def timeline_plot(name: str, network: Network) -> Plot:
     return Plot(
         f"{name}-memory",
         f"Memory of a training step; the peak is at {memory.node} ({memory.phase})",
-        Axis("allocations and releases since the start of the step", limits=(0, int(at[-1]))),
+        Axis("allocations and releases of a step", limits=(0, int(at[-1]))),
         Axis("tensors alive (MiB)", limits=(0, 1.12 * memory.peak_bytes / MIB)),
         tuple(series),
         (top, *(line for line in phases if line.at != peak)),

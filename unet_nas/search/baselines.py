@@ -1,4 +1,4 @@
-"""Baselines: networks of others' design, brought to the data and, if asked, to a parameter count."""
+"""Baselines: known networks, brought to the data and, if asked, to a parameter count."""
 
 from __future__ import annotations
 

@@ -16,8 +16,7 @@ from optuna.trial import Trial
 from pydantic import ValidationError
 
 from unet_nas.audit.memory import Device
-from unet_nas.space.budget import STATIC_LIMITS, Limit
-from unet_nas.space.candidate import Reason, judge
+from unet_nas.space.candidate import Candidate, Reason, all_costs, judge
 from unet_nas.space.domains import Choice, Domain, FloatRange, IntRange, Scalar, count
 from unet_nas.space.load import Space
 from unet_nas.train.config import TrainConfig
@@ -26,7 +25,6 @@ __all__ = [
     "SEEN",
     "Candidates",
     "Verdict",
-    "costs_of",
     "distribution_of",
     "reason_text",
     "suggest",
@@ -34,7 +32,6 @@ __all__ = [
 
 SEEN = "seen before"
 """Why a candidate is rejected that another trial has."""
-_NO_LIMIT: dict[Limit, int] = dict.fromkeys(STATIC_LIMITS, 1 << 62)
 _ORDER = ("rule", "size", "budget")
 
 
@@ -45,12 +42,12 @@ class Verdict:
     Attributes:
         digest: Of the network and the values of ``train``; empty where a rule is broken.
         reason: The first reason that rejects it; empty where it is feasible.
-        fix: The nearest fix of a broken rule.
+        candidate: What else arithmetic knows; None where a rule of ``train`` is broken.
     """
 
     digest: str
     reason: str = ""
-    fix: str | None = None
+    candidate: Candidate | None = None
 
     @property
     def feasible(self) -> bool:
@@ -78,15 +75,26 @@ class Candidates:
         """Judges a filled tree, and says what is the same network under the same training."""
         candidate = judge(tree, self.limits, device=self.device)
         if candidate.graph is None:
-            fix = next((fault.fix for fault in candidate.faults if fault.fix), None)
-            return Verdict("", _first(candidate.reasons), fix)
+            return Verdict("", _first(candidate.reasons))
         try:
             train = TrainConfig.model_validate(tree.get("train") or {})
         except ValidationError as error:
             return Verdict("", f"train: {error.errors()[0]['msg']}")
         text = f"{candidate.graph.digest()}\n{train.model_dump_json()}"
         digest = hashlib.sha256(text.encode()).hexdigest()
-        return Verdict(digest, _first(candidate.reasons))
+        return Verdict(digest, _first(candidate.reasons), candidate)
+
+    def costs(self, tree: dict[str, Any], verdict: Verdict | None = None) -> dict[str, float]:
+        """Returns all static costs of a filled tree, as an audit gives them.
+
+        Args:
+            tree: the filled tree; it must run on its patch size.
+            verdict: on it, where it is known: what it computed is not computed again.
+        """
+        known = verdict.candidate if verdict else None
+        candidate = known or judge(tree, {}, device=self.device)
+        costs = all_costs(candidate, tree, device=self.device)
+        return {name: float(value) for name, value in costs.items()}
 
 
 def _first(reasons: frozenset[Reason]) -> str:
@@ -103,12 +111,6 @@ def reason_text(reason: Reason) -> str:
     'more macs than the budget'
     """
     return f"more {reason.text} than the budget" if reason.kind == "budget" else reason.text
-
-
-def costs_of(tree: dict[str, Any], device: Device) -> dict[str, float]:
-    """Returns all static costs of a filled tree, as an audit gives them."""
-    costs = judge(tree, _NO_LIMIT, device=device, thorough=True).costs
-    return {name: float(value) for name, value in costs.items()}
 
 
 def distribution_of(domain: Domain) -> BaseDistribution:

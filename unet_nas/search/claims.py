@@ -10,7 +10,18 @@ from __future__ import annotations
 from typing import Protocol
 
 from optuna.study import Study as OptunaStudy
-from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, delete, insert, select, update
+from sqlalchemy import (
+    Column,
+    Engine,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    delete,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from unet_nas.search.storage import backend_of

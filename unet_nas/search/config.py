@@ -10,10 +10,8 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
-    Discriminator,
     Field,
     Strict,
-    Tag,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -23,8 +21,8 @@ from unet_nas.operators.fields import Flag, Options
 from unet_nas.records.study import ObjectiveSpec
 from unet_nas.space.budget import Count, Seconds
 from unet_nas.text.sentences import did_you_mean
-from unet_nas.units import format_count
 from unet_nas.train.metric_names import ACCURACY, accuracy, base_name
+from unet_nas.units import format_count
 
 __all__ = [
     "COSTS",
@@ -90,7 +88,9 @@ def _known(names: tuple[str, ...], what: str, suffix: str) -> AfterValidator:
 Sampler: TypeAlias = Annotated[
     Choice, BeforeValidator(_as_type), _known(SAMPLERS, "sampler", "Sampler")
 ]
-Pruner: TypeAlias = Annotated[Choice, BeforeValidator(_as_type), _known(PRUNERS, "pruner", "Pruner")]
+Pruner: TypeAlias = Annotated[
+    Choice, BeforeValidator(_as_type), _known(PRUNERS, "pruner", "Pruner")
+]
 
 
 # --- the section search ---------------------------------------------------------------------
@@ -319,4 +319,3 @@ class Sections(BaseModel):
             if label in labels[:index]:
                 rule = "must differ from the names of the other baselines"
                 yield Fault(("baselines", index), rule, repr(label), "give it a name of its own")
-

@@ -1,4 +1,4 @@
-"""The search as a whole: folder, header, trials, baselines, finalists, and going on after a stop."""
+"""The search as a whole: folder, header, trials, baselines, finalists; begun or gone on with."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from unet_nas.errors import InputError, UnetNasError
 from unet_nas.files import write_files
 from unet_nas.records.study import RunHeader, TrialRecord
 from unet_nas.search.baselines import check_baselines
-from unet_nas.search.evaluate import Evaluator, Job, now
+from unet_nas.search.evaluate import Job, now
 from unet_nas.search.finalists import baseline_jobs, default_train, finalist_jobs, run_jobs, waiting
 from unet_nas.search.folder import SPACE, Folder, Tenancy
 from unet_nas.search.front import front
@@ -108,7 +108,7 @@ def search(
     _check_folder(folder, study, options)
     write_files(folder.path, {}, force=True)
     with folder.occupied(join=options.join) as tenancy, display or Display() as shown:
-        run = _Run(study, options, tenancy, shown, make, describe)
+        run = _Run(study, options, tenancy=tenancy, display=shown, make=make, describe=describe)
         with storage_errors(Place.of(folder.path, options.storage, study.name)):
             return run.whole()
 
@@ -144,6 +144,7 @@ class _Run:
         self,
         study: Study,
         options: Options,
+        *,
         tenancy: Tenancy,
         display: Display,
         make: MakeEvaluator,
@@ -163,7 +164,7 @@ class _Run:
         Place.of(order.out, order.storage, order.name).check_workers(order.workers)
         self.display.doing("loading the data")
         evaluator = self.make(self.study, order.device, order.seed)
-        self._check(evaluator)
+        self.study = self.study.bound_to(evaluator.task)
         place = open_workplace(order, evaluator=evaluator)
         self._begin(place)
         try:
@@ -191,10 +192,6 @@ class _Run:
             deadline=None if timeout is None else time.time() + timeout,
             make=self.make,
         )
-
-    def _check(self, evaluator: Evaluator) -> None:
-        """Refuses what could only fail later: baselines that do not run, a space with nothing."""
-        self.study = self.study.bound_to(evaluator.task)
 
     # --- before the trials ---------------------------------------------------------------------
 
@@ -249,6 +246,8 @@ class _Run:
         def look() -> None:
             self.display.show(board, board.read(place.optuna))
 
+        if board.done >= board.wanted:
+            return
         if place.order.workers > 1:
             undertaker = Undertaker(place.optuna, place.claims, self.folder)
             ending = run_workers(place.order, None, undertaker, look, self._death)
@@ -259,7 +258,9 @@ class _Run:
             if loop.nothing_left is not None:
                 self._nothing_left(place, board, loop.nothing_left)
         if ending == "nothing_left":
-            self._note(f"the search ended after {board.done} trials: no further candidate was found")
+            self._note(
+                f"the search ended after {board.done} trials: no further candidate was found"
+            )
         elif ending == "timeout":
             self._note(f"the time was up after {board.done} of {board.wanted} trials")
 
@@ -267,7 +268,10 @@ class _Run:
         """Says which limit rejects, if nothing has ever been feasible."""
         if board.done == 0:
             found = survey(
-                place.study.space, samples=SURVEYED, seed=self.options.seed, device=place.order.device
+                place.study.space,
+                samples=SURVEYED,
+                seed=self.options.seed,
+                device=place.order.device,
             )
             raise InputError(f"no candidate is feasible ({error}): {_remedy(found)}") from error
         self._note(str(error))
@@ -281,8 +285,8 @@ class _Run:
         left = list(waiting(place, jobs))
         if not left:
             return
-        kind = "longer trainings" if left[0].kind == "finalist" else "baselines"
-        self.display.doing(f"{len(left)} {kind}")
+        kind = "longer training" if left[0].kind == "finalist" else "baseline"
+        self.display.doing(f"{kind}s to do: {len(left)}")
         if place.order.workers > 1 and len(left) > 1:
             undertaker = Undertaker(place.optuna, place.claims, self.folder)
             order = replace(place.order, workers=min(place.order.workers, len(left)))
@@ -293,7 +297,7 @@ class _Run:
                 f"{name} {value:.4f}" for name, value in record.metrics.items() if "[" not in name
             )
             said = scores or (record.failure.reason if record.failure else record.state)
-            self.display.doing(f"{number} of {len(left)} {kind}: {record.name}: {said}")
+            self.display.doing(f"{kind} {number} of {len(left)}: {record.name}: {said}")
 
     # --- the header ----------------------------------------------------------------------------
 
@@ -325,4 +329,8 @@ def _remedy(found: Survey) -> str:
         best = found.remedies[0]
         return f"set {best.path} to {best.value}"
     reasons: Sequence[Any] = found.reasons
-    return f"the most frequent reason is: {reasons[0].reason.text}" if reasons else "the space is empty"
+    return (
+        f"the most frequent reason is: {reasons[0].reason.text}"
+        if reasons
+        else "the space is empty"
+    )

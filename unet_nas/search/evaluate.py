@@ -67,7 +67,8 @@ class Outcome:
 
     Attributes:
         state: ``complete``, ``pruned`` or ``failed``.
-        metrics: Scores of the best weights.
+        metrics: Scores of the best weights on the validation cases.
+        test: The same on the test cases, of finalists.
         failure: Why there is no result, if so.
         history: The training curve.
         best_step: Step whose weights were kept.
@@ -82,6 +83,7 @@ class Outcome:
 
     state: TrialState
     metrics: dict[str, float] = field(default_factory=dict)
+    test: dict[str, float] = field(default_factory=dict)
     failure: TrialFailure | None = None
     history: tuple[Point, ...] = ()
     best_step: int | None = None
@@ -161,6 +163,7 @@ def record_of(
         costs=costs,
         profile=outcome.profile,
         metrics=outcome.metrics,
+        test=outcome.test,
         objectives=values,
         constraints=constraints,
         history=outcome.history,

@@ -9,7 +9,6 @@ from typing import Any
 from unet_nas.records.study import Timing, TrialRecord
 from unet_nas.search.baselines import architecture_of
 from unet_nas.search.config import Baseline
-from unet_nas.search.candidates import costs_of
 from unet_nas.search.evaluate import Job, now
 from unet_nas.search.folder import only_one
 from unet_nas.search.front import selected
@@ -54,7 +53,7 @@ def _baseline_job(place: Workplace, baseline: Baseline, train: dict[str, Any]) -
     costs = {}
     if tree is not None:
         section = {"architecture": tree, "train": train}
-        costs = costs_of(section | ({"data": data} if data else {}), place.order.device)
+        costs = place.candidates.costs(section | ({"data": data} if data else {}))
     return Job(
         kind="baseline",
         name=baseline.label,
@@ -132,4 +131,3 @@ def _run(place: Workplace, job: Job) -> TrialRecord:
     record = finished_record(place, job, outcome, timing)
     place.folder.write_record(job.folder, record, outcome.files)
     return record
-

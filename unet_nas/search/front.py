@@ -29,9 +29,7 @@ def dominates(a: Values, b: Values, objectives: Sequence[ObjectiveSpec]) -> bool
     return min(gains) >= 0 and max(gains) > 0
 
 
-def front(
-    records: Iterable[TrialRecord], objectives: Sequence[ObjectiveSpec]
-) -> list[TrialRecord]:
+def front(records: Iterable[TrialRecord], objectives: Sequence[ObjectiveSpec]) -> list[TrialRecord]:
     """Returns the feasible records that no other dominates, the best of the first objective first.
 
     Of records with equal values the first one is kept.

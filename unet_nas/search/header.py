@@ -51,12 +51,13 @@ def new_header(
     """
     task, budget = place.evaluator.task, place.study.space.budget
     size = TrainConfig.model_validate(train).size(task.spatial_dims)
+    limits = {str(name): float(limit) for name, limit in budget.static_limits().items()}
     return RunHeader(
         name=place.study.name,
         file=place.study.text,
         command=command,
         objectives=place.study.objectives,
-        budget={**budget.static_limits(), **place.limits_ms},
+        budget=limits | place.limits_ms,
         patch_size=size or (),
         spatial_dims=task.spatial_dims,
         in_channels=task.in_channels,

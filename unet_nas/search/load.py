@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import BaseModel
 
-from unet_nas.errors import DocumentError, Fault, InputError
+from unet_nas.errors import DocumentError, Fault
 from unet_nas.records.study import ObjectiveSpec
 from unet_nas.search.config import SearchConfig, Sections, objective_of
 from unet_nas.space.load import SECTION_MODELS, Space, load_space
@@ -26,7 +27,7 @@ __all__ = ["IDENTITY", "Study", "load_study"]
 IDENTITY = ("architecture", "data", "budget", "objectives", "train")
 """The sections that a run is about: a run goes on only while these stay as they are."""
 
-MODELS = {**SECTION_MODELS, "train": TrainConfig}
+MODELS: Mapping[str, type[BaseModel]] = {**SECTION_MODELS, "train": TrainConfig}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,10 @@ class Study:
             raise document_error([place(fault, document) for fault in faults], document.name)
         missing = [f"{name}={value}" for name, value in wanted.items() if name not in given]
         space = load_space(self.source, [*self.assignments, *missing], models=MODELS)
-        return replace(self, space=replace(space, document=document))
+        # what the data turn out to need decides, as far as the file did not say it
+        known = {"multi_label": task.multi_label, "ignore_label": task.ignore_label}
+        tree = {**space.tree, "data": {**(space.tree.get("data") or {}), **known}}
+        return replace(self, space=replace(space, document=document, tree=tree))
 
     def _axes_faults(self, task: Task) -> Iterator[Fault]:
         train = self.space.document.tree.get("train") or {}

@@ -70,12 +70,12 @@ def sampler_spec(search: SearchConfig, *, seed: int, workers: int) -> Made:
         case "random":
             return _filled("RandomSampler", given, {"seed": seed})
         case "tpe":
-            ours = {"multivariate": True, "group": True, "constant_liar": workers > 1}
-            return _filled("TPESampler", given, {**ours, "seed": seed})
+            joint = {"multivariate": True, "group": True}
+            ours = {**joint, "constant_liar": workers > 1, "seed": seed}
+            return _filled("TPESampler", given, ours)
         case "nsga2":
             population = max(4, min(_NSGA2_POPULATION, search.trials // 4))
-            ours = {"population_size": population, "seed": seed}
-            return _filled("NSGAIISampler", given, ours)
+            return _filled("NSGAIISampler", given, {"population_size": population, "seed": seed})
     quiet = {"warn_independent_sampling": False, "warn_asynchronous_seeding": False}
     return _filled(choice.type, given, {**quiet, "seed": seed})
 
@@ -151,7 +151,9 @@ def _class(kind: str) -> Any:
     for home in _HOMES:
         if kind in home.__all__ and inspect.isclass(getattr(home, kind)):
             return getattr(home, kind)
-    known = [name for home in _HOMES for name in home.__all__ if name.endswith(("Sampler", "Pruner"))]
+    known = [
+        name for home in _HOMES for name in home.__all__ if name.endswith(("Sampler", "Pruner"))
+    ]
     hint = did_you_mean(kind, known) or f"there are {', '.join(known)}"
     raise InputError(f"search: Optuna has no class {kind!r}; {hint}")
 
@@ -174,4 +176,3 @@ def _value(value: Any, where: str) -> Any:
         inner = {name: part for name, part in value.items() if name != "type"}
         return _make(_filled(value["type"], inner, {}), where)
     return value
-

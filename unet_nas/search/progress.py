@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from unet_nas.records.study import ObjectiveSpec
+from unet_nas.search.candidates import SEEN
 from unet_nas.search.front import dominates
 from unet_nas.search.recovery import is_result, note_of
 from unet_nas.space.budget import format_limit
@@ -68,9 +69,9 @@ class Board:
 
     @property
     def feasible_share(self) -> float | None:
-        """The share of the draws that were feasible and unseen; None before the first."""
+        """The share of the draws that exist, align and fit; None before the first."""
         drawn = self.done + sum(self.rejected.values())
-        return self.done / drawn if drawn else None
+        return (self.done + self.rejected[SEEN]) / drawn if drawn else None
 
     @property
     def left_s(self) -> float | None:

@@ -134,9 +134,7 @@ class Undertaker:
             self._bury(trial)
         return len(dead)
 
-    def _dead(
-        self, running: list[FrozenTrial], dead_worker: str | None
-    ) -> Iterator[FrozenTrial]:
+    def _dead(self, running: list[FrozenTrial], dead_worker: str | None) -> Iterator[FrozenTrial]:
         silent = silences(self.study, [trial._trial_id for trial in running])
         for trial in running:
             if dead_worker is not None and trial.user_attrs.get(WORKER) == dead_worker:

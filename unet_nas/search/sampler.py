@@ -23,7 +23,7 @@ from optuna.study import Study as OptunaStudy
 from optuna.trial import FrozenTrial, TrialState
 
 from unet_nas.errors import UnetNasError
-from unet_nas.search.candidates import SEEN, Candidates, distribution_of
+from unet_nas.search.candidates import SEEN, Candidates, Verdict, distribution_of
 from unet_nas.search.claims import Claims
 from unet_nas.space.domains import Domain, Scalar
 from unet_nas.space.sample import Assignment, RankPicker, assign, draw
@@ -55,7 +55,7 @@ class Draw:
 
     Attributes:
         assignment: The candidate.
-        digest: Of it.
+        verdict: On it.
         rejected: Draws before it, by reason.
         fallback: Whether the inner sampler's draws were spent.
         sampling_s: Time of the inner sampler.
@@ -63,7 +63,7 @@ class Draw:
     """
 
     assignment: Assignment | None = None
-    digest: str = ""
+    verdict: Verdict | None = None
     rejected: Counter[str] = field(default_factory=Counter)
     fallback: bool = False
     sampling_s: float = 0.0
@@ -173,7 +173,7 @@ class FeasibleSampler(BaseSampler):
             found.checking_s += perf_counter() - start
             # others may have claimed it since we looked: only the database decides that
             if not reason and self.claims.claim(verdict.digest, trial.number):
-                found.assignment, found.digest = assignment, verdict.digest
+                found.assignment, found.verdict = assignment, verdict
                 return assignment
             found.rejected[reason or SEEN] += 1
         certain = self._ranks is not None
@@ -215,9 +215,7 @@ class FeasibleSampler(BaseSampler):
                 had.add(key)
                 yield assignment
 
-    def _propose(
-        self, inner: BaseSampler, study: OptunaStudy, trial: FrozenTrial
-    ) -> Assignment:
+    def _propose(self, inner: BaseSampler, study: OptunaStudy, trial: FrozenTrial) -> Assignment:
         """Lets the inner sampler fill the tree, as it would fill the parameters of a trial."""
         shared = inner.infer_relative_search_space(study, trial)
         relative = inner.sample_relative(study, trial, shared)
@@ -226,6 +224,7 @@ class FeasibleSampler(BaseSampler):
 
         def pick(name: str, domain: Domain) -> Scalar:
             distribution = distribution_of(domain)
+            value: Scalar
             if name in relative and _contains(distribution, relative[name]):
                 value = relative[name]
             else:

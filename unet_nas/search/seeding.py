@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from unet_nas.errors import InputError
-from unet_nas.search.config import Baseline
 from unet_nas.search.baselines import architecture_of
+from unet_nas.search.config import Baseline
 from unet_nas.search.workplace import Workplace
 from unet_nas.space.domains import Branch, Choice, Domain, Scalar
 from unet_nas.space.sample import Assignment, assign
@@ -49,7 +49,8 @@ def nearest(tree: dict[str, Any], architecture: Architecture) -> Assignment:
     """Returns the candidate whose every parameter is as near as can be to a network's.
 
     >>> from unet_nas.space.domains import compile_tree
-    >>> tree, _ = compile_tree({"architecture": {"depth": {"int": [2, 3]}, "width": {"int": [8, 32, 8]}}})
+    >>> holes = {"depth": {"int": [2, 3]}, "width": {"int": [8, 32, 8]}}
+    >>> tree, _ = compile_tree({"architecture": holes})
     >>> nearest(tree, Architecture(depth=4, width=20)).values
     {'architecture.depth': 3, 'architecture.width': 16}
     """
@@ -86,7 +87,7 @@ def _branch(domain: Choice, value: Any) -> Branch:
             return branch
     numbers = [branch for branch in domain.branches if _is_number(branch.label)]
     if _is_number(value) and numbers:
-        return min(numbers, key=lambda branch: abs(branch.label - value))  # type: ignore[operator]
+        return min(numbers, key=lambda branch: abs(branch.label - value))
     return domain.branches[0]
 
 

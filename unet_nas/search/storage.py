@@ -23,6 +23,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from unet_nas.errors import InputError, UnetNasError
+from unet_nas.records.study import Direction
 
 __all__ = [
     "HEARTBEAT_S",
@@ -141,7 +142,7 @@ def mount_kind(folder: Path, mounts: Sequence[str]) -> str | None:
     return found if found in _NETWORK else None
 
 
-def open_study(place: Place, directions: Sequence[str], *, create: bool = True) -> OptunaStudy:
+def open_study(place: Place, directions: Sequence[Direction]) -> OptunaStudy:
     """Returns the study at a place, made if it is not there.
 
     Raises:
@@ -151,14 +152,12 @@ def open_study(place: Place, directions: Sequence[str], *, create: bool = True) 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with storage_errors(place):
         storage = _rdb(place)
-        if create:
-            return optuna.create_study(
-                storage=storage,
-                study_name=place.name,
-                directions=list(directions),
-                load_if_exists=True,
-            )
-        return optuna.load_study(storage=storage, study_name=place.name)
+        return optuna.create_study(
+            storage=storage,
+            study_name=place.name,
+            directions=list(directions),
+            load_if_exists=True,
+        )
 
 
 def _rdb(place: Place) -> RDBStorage:
@@ -314,6 +313,4 @@ def silences(study: OptunaStudy, trial_ids: Sequence[int]) -> dict[int, float | 
 
 def quiet_warnings() -> warnings.catch_warnings[None]:
     """Returns a context without the warnings that Optuna gives of its experimental parts."""
-    return warnings.catch_warnings(
-        action="ignore", category=optuna.exceptions.ExperimentalWarning
-    )
+    return warnings.catch_warnings(action="ignore", category=optuna.exceptions.ExperimentalWarning)

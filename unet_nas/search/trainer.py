@@ -12,7 +12,6 @@ from safetensors.torch import save
 from torch import nn
 
 from unet_nas.audit.memory import Device
-from unet_nas.errors import UnetNasError
 from unet_nas.profile.counts import count
 from unet_nas.profile.foreign import load_foreign
 from unet_nas.profile.job import Job as ProfileJob
@@ -20,7 +19,6 @@ from unet_nas.profile.timing import measure_latency
 from unet_nas.profile.worker import conditions
 from unet_nas.profile.workload import Workload
 from unet_nas.records import Profile
-from unet_nas.records.study import TrialFailure
 from unet_nas.search.evaluate import Job, OnPoint, Outcome
 from unet_nas.train.config import TrainConfig
 from unet_nas.train.data.cases import Dataset, Task
@@ -131,11 +129,12 @@ class Trainer:
     def _outcome(
         self, job: Job, config: TrainConfig, module: nn.Module, fitted: Fit, costs: dict[str, float]
     ) -> Outcome:
-        metrics, validation_s = dict(fitted.metrics), fitted.validation_s
+        test: dict[str, float] = {}
+        validation_s = fitted.validation_s
         whole = fitted.failure is None and not fitted.stopped
         if whole and job.kind == "finalist":
             start = perf_counter()
-            metrics = self._test_scores(module, config)
+            test = self._test_scores(module, config)
             validation_s += perf_counter() - start
         start = perf_counter()
         profile = self._profile(job, config, module) if whole and self.latency else None
@@ -145,7 +144,8 @@ class Trainer:
         state = "failed" if fitted.failure else "pruned" if fitted.stopped else "complete"
         return Outcome(
             state=state,  # type: ignore[arg-type]
-            metrics=metrics,
+            metrics=fitted.metrics,
+            test=test,
             failure=fitted.failure,
             history=fitted.history,
             best_step=fitted.best_step,
@@ -193,14 +193,4 @@ class Trainer:
             repeats=LATENCY_REPEATS,
             warmup=LATENCY_WARMUP,
         )
-        return Profile(
-            job.name, conditions(measured, self.task.in_channels), latencies=(latency,)
-        )
-
-
-def failed(error: BaseException) -> TrialFailure:
-    """Returns what a network that raises has done: it failed, and the search goes on."""
-    text = " ".join(str(error).split())
-    if isinstance(error, UnetNasError):
-        return TrialFailure("failed", text)
-    return TrialFailure("failed", f"{type(error).__name__}: {text}"[:500])
+        return Profile(job.name, conditions(measured, self.task.in_channels), latencies=(latency,))

@@ -10,11 +10,12 @@ from dataclasses import replace
 from time import perf_counter
 from typing import Any, Literal, TypeAlias
 
+import yaml
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from unet_nas.errors import UnetNasError
 from unet_nas.records.study import Point, Timing, TrialFailure, TrialRecord
-from unet_nas.search.candidates import costs_of, suggest
+from unet_nas.search.candidates import Verdict, suggest
 from unet_nas.search.evaluate import Job, Outcome, now, record_of
 from unet_nas.search.recovery import (
     DRAWN,
@@ -151,23 +152,21 @@ class TrialLoop:
         assignment = assign(tree, lambda name, domain: suggest(trial, name, domain))
         draw = self.place.sampler.last
         note: dict[str, Any]
-        if draw.assignment is not None:
-            note = {
-                "digest": draw.digest,
-                "rejected": dict(draw.rejected),
-                "fallback": draw.fallback,
-            }
+        verdict = draw.verdict
+        if verdict is not None:
+            note = {"rejected": dict(draw.rejected), "fallback": draw.fallback}
         else:
-            digest = self._queued(trial, assignment)
-            if digest is None:
+            verdict = self._queued(trial, assignment)
+            if verdict is None:
                 return None
             drawn = trial.user_attrs.get(DRAWN) or {}
-            note = {"rejected": {}, "fallback": False, **drawn, "digest": digest}
+            note = {"rejected": {}, "fallback": False, **drawn}
+        note["digest"] = verdict.digest
         trial.set_user_attr(NOTE, note)
-        return job_of(self.place, trial.number, assignment, note)
+        return job_of(self.place, trial.number, assignment, note, verdict=verdict)
 
-    def _queued(self, trial: Trial, assignment: Assignment) -> str | None:
-        """Returns the digest of a candidate from the queue, if it may be trained."""
+    def _queued(self, trial: Trial, assignment: Assignment) -> Verdict | None:
+        """Returns what is known of a candidate from the queue, if it may be trained."""
         verdict = self.place.candidates.examine(assignment.tree)
         if not verdict.feasible:
             return None
@@ -176,10 +175,11 @@ class TrialLoop:
             mine = self.claims.claim(verdict.digest, trial.number)
         else:
             mine = self.claims.pass_on(verdict.digest, old, trial.number)
-        return verdict.digest if mine else None
+        return verdict if mine else None
 
     def _outcome(self, trial: Trial, job: Job) -> Outcome:
         """Trains; whatever a network raises is a result."""
+        points = 0
 
         def on_point(point: Point) -> bool:
             nonlocal points
@@ -189,7 +189,6 @@ class TrialLoop:
             trial.report(point.score, points)
             return trial.should_prune()
 
-        points = 0
         return trained(self.place, job, on_point)
 
     def _record(self, job: Job, outcome: Outcome, started: str, clock: float) -> TrialRecord:
@@ -206,9 +205,7 @@ class TrialLoop:
         return finished_record(self.place, job, outcome, timing)
 
 
-def finished_record(
-    place: Workplace, job: Job, outcome: Outcome, timing: Timing
-) -> TrialRecord:
+def finished_record(place: Workplace, job: Job, outcome: Outcome, timing: Timing) -> TrialRecord:
     """Returns the record of a training."""
     return record_of(
         job,
@@ -228,7 +225,7 @@ def trained(
         outcome = place.evaluator.evaluate(job, on_point)
     except Exception as error:  # one network must not end the search
         return Outcome("failed", failure=_failure(error))
-    if job.architecture is None or not outcome.files and outcome.state == "failed":
+    if job.architecture is None:
         return outcome
     return replace(outcome, files={**outcome.files, "architecture.yaml": _yaml(job)})
 
@@ -240,15 +237,18 @@ def _failure(error: Exception) -> TrialFailure:
 
 
 def _yaml(job: Job) -> bytes:
-    from unet_nas.unet.architecture import Architecture  # noqa: PLC0415
-    from unet_nas.unet.dump import to_yaml  # noqa: PLC0415
-
-    text = to_yaml(Architecture.model_validate(job.architecture), job.name)
+    document = {"name": job.name, "architecture": job.architecture}
+    text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100)
     return text.encode()
 
 
 def job_of(
-    place: Workplace, number: int, assignment: Assignment, note: dict[str, Any]
+    place: Workplace,
+    number: int,
+    assignment: Assignment,
+    note: dict[str, Any],
+    *,
+    verdict: Verdict | None = None,
 ) -> Job:
     """Returns what the trial of a candidate trains."""
     tree = assignment.tree
@@ -263,7 +263,7 @@ def job_of(
         number=number,
         parameters=dict(assignment.values),
         digest=note["digest"],
-        costs=costs_of(tree, place.order.device),
+        costs=place.candidates.costs(tree, verdict),
         rejected=note["rejected"],
         fallback=note["fallback"],
     )

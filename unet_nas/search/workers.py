@@ -55,7 +55,7 @@ def run_workers(
     crew: dict[BaseProcess, Connection] = {}
     for index in range(order.workers):
         ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(
+        process: BaseProcess = context.Process(
             target=_work, args=(replace(order, index=index), jobs, theirs), name=f"worker {index}"
         )
         process.start()

@@ -140,7 +140,9 @@ def open_workplace(order: Order, *, evaluator: Evaluator | None = None) -> Workp
     inner = None if sampler.type == "grid" else make_sampler(sampler)
     candidates = Candidates(study.space, order.device)
     if inner is None and candidates.number is None:
-        raise InputError("search.sampler: grid needs a finite space, and a range of floats has no end")
+        raise InputError(
+            "search.sampler: grid needs a finite space, and a range of floats has no end"
+        )
     directions = [spec.direction for spec in study.objectives]
     optuna_study = open_study(place, directions)
     _check_directions(optuna_study, directions, place)
@@ -174,9 +176,7 @@ def _validations(study: Study) -> int:
     return value if isinstance(value, int) else DEFAULT_VALIDATIONS
 
 
-def _check_directions(
-    study: OptunaStudy, directions: Sequence[str], place: Place
-) -> None:
+def _check_directions(study: OptunaStudy, directions: Sequence[str], place: Place) -> None:
     found = [direction.name.lower() for direction in study.directions]
     if found != list(directions):
         raise UnetNasError(

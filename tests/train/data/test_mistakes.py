@@ -1,5 +1,8 @@
 """Mistakes that people make with data get one sentence, before anything trains."""
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 import tifffile
@@ -251,6 +254,52 @@ def test_spacing_of_files_that_have_none(make_folder):
     assert "have no spacing in mm; remove it" in sentence(make_folder(), spacing=[1.0, 1.0])
 
 
+def test_arrays_that_are_no_images(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.full((5, 8), "text"), y=np.zeros((5, 8)))
+    assert "a.npz[0]: an image must hold numbers, got the type <U4" in sentence(
+        tmp_path, source="a.npz"
+    )
+    np.savez(tmp_path / "a.npz", x=np.zeros((5, 8)), y=np.zeros(5))
+    assert "a.npz[0]: an image must have 1 to 3 spatial axes, got 0" in sentence(
+        tmp_path, source="a.npz"
+    )
+
+
+def test_a_picture_of_too_many_pixels(make_folder, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
+    assert "a.png: has too many pixels (Image size (120 pixels) exceeds" in sentence(make_folder())
+
+
+def test_colour_of_sixteen_bits_is_told_to_lose_some(make_folder):
+    root = make_folder(channels=3)
+    for path in (root / "images").iterdir():
+        path.write_bytes(png_of_sixteen_bits(np.arange(360).reshape(12, 10, 3) * 100))
+    data = load(root, source=".", normalise="none")
+    assert data.train[0].image.max() == 359 * 100 >> 8
+    assert (
+        "of 16 bits of colour in PNG files 8 are read; TIFF files keep all (all images)"
+        in data.notes
+    )
+
+
+def png_of_sixteen_bits(image):
+    def chunk(name, content):
+        check = struct.pack(">I", zlib.crc32(name + content))
+        return struct.pack(">I", len(content)) + name + content + check
+
+    rows = b"".join(b"\0" + row.tobytes() for row in image.astype(">u2"))
+    height, width, _ = image.shape
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    parts = (chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def test_masks_without_an_axis_of_labels(tmp_path):
+    pytest.importorskip("nilearn")
+    text = sentence(tmp_path, source="builtin:mni152_tissue", multi_label=True)
+    assert "where labels overlap a mask has a channel for each label, got the shape 197×233" in text
+
+
 # --- masks ----------------------------------------------------------------------------------
 
 
@@ -406,20 +455,27 @@ def test_all_faults_of_the_section_come_at_once_with_their_lines():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("classes: 2", "data.source: must be given; fix: name a folder"),
         ("source: builtin:mni", "must be 'mni152_tissue'"),
         ("source: 3", "must be one of folder, npz, nnunet, builtin, synthetic, python"),
         ("source: {path: x, mask: y}", "unknown key 'mask'; did you mean 'masks'?"),
         ("source: {size: 3}", "must have the key 'type'"),
-        ("split: {validation: 0.5, test: 0.5}", "must leave something to train on"),
-        ("split: {folds: 5, fold: 5}", "must be < folds, 5, got 5"),
-        ("split: {groups: patient}", "with a bracket around the group"),
-        ("classes: [cell]", "must be at least 2 with the background"),
-        ("classes: [a, a]", "must be different names"),
-        ("mask_values: [0, [1, 2, 3]]", "must be all numbers or all colours"),
-        ("mask_values: [0, 300, 5]\n  ignore_label: 5", "must not be one of mask_values"),
-        ("mask_values: [0, 1]\n  multi_label: true", "must not be given where labels overlap"),
-        ("spacing: [0, 1]", "must be > 0"),
-        ("spacing: mean", "must be 'median'"),
+        ("source: x\n  split: {validation: 0.5, test: 0.5}", "must leave something to train on"),
+        ("source: x\n  split: {folds: 5, fold: 5}", "must be < folds, 5, got 5"),
+        ("source: x\n  split: {groups: patient}", "with a bracket around the group"),
+        ("source: x\n  classes: [cell]", "must be at least 2 with the background"),
+        ("source: x\n  classes: [a, a]", "must be different names"),
+        ("source: x\n  mask_values: [0, [1, 2, 3]]", "must be all numbers or all colours"),
+        (
+            "source: x\n  mask_values: [0, 300, 5]\n  ignore_label: 5",
+            "must not be one of mask_values",
+        ),
+        (
+            "source: x\n  mask_values: [0, 1]\n  multi_label: true",
+            "must not be given where labels overlap",
+        ),
+        ("source: x\n  spacing: [0, 1]", "must be > 0"),
+        ("source: x\n  spacing: mean", "must be 'median'"),
     ],
 )
 def test_faults_of_the_section(text, message):

@@ -86,6 +86,8 @@ def test_a_list_that_would_divide_a_group_is_refused(tmp_path):
         parts_of(NAMES, tmp_path, groups=groups, test=["p1_l"], validation=["p1_r"])
     found = parts_of(NAMES, tmp_path, groups=groups, test=["p1_l"])
     assert found["p1_r"] == "test"
+    by_group = parts_of(NAMES, tmp_path, groups=groups, test=["p1"])
+    assert {name for name, part in by_group.items() if part == "test"} == {"p1_l", "p1_r"}
 
 
 def test_groups_by_expression_and_by_table(tmp_path):

@@ -5,7 +5,7 @@ One list of analyses; each is a module with ``analyse``, ``findings`` and ``figu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any
 
@@ -104,6 +104,10 @@ ANALYSES: tuple[Analysis, ...] = (
 )
 
 
+#: what each analysis rests on
+SOURCES = {analysis.name: analysis.source for analysis in ANALYSES}
+
+
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
     """What was found.
@@ -133,7 +137,7 @@ class Diagnosis:
         return {
             "patch_size": self.patch_size,
             "patch_given": self.subject.given,
-            "findings": [plain_finding(finding) for finding in self.findings],
+            "findings": [plain_finding(finding, SOURCES) for finding in self.findings],
             "analyses": {
                 analysis.name: {
                     "title": analysis.title,
@@ -176,14 +180,9 @@ def ordered(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     return tuple(sorted(findings, key=lambda f: (rank[f.severity], -f.weight)))
 
 
-def source_of(name: str) -> str:
-    """Returns the source of an analysis."""
-    return next(analysis.source for analysis in ANALYSES if analysis.name == name)
-
-
-def plain_finding(finding: Finding) -> dict[str, Any]:
+def plain_finding(finding: Finding, sources: Mapping[str, str]) -> dict[str, Any]:
     """Returns a finding as plain data, with its source."""
-    return {**asdict(finding), "source": source_of(finding.analysis)}
+    return {**asdict(finding), "source": sources[finding.analysis]}
 
 
 def plain(value: Any) -> Any:

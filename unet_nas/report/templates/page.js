@@ -38,7 +38,10 @@
     const ink = style.getPropertyValue("--ink").trim();
     const paper = style.getPropertyValue("--card").trim();
     const narrow = canvas.clientWidth < 420;
-    if (layout.height) canvas.style.height = `${layout.height}px`;
+    // a narrow plot has its legend in one column, which must not eat the plot
+    const entries = layout.showlegend && narrow ? data.filter((trace) => trace.showlegend).length : 0;
+    const base = layout.height || (canvas.closest(".tall") ? 380 : 320);
+    canvas.style.height = layout.height || entries ? `${base + 18 * entries}px` : "";
     const options = {
       ...layout, height: undefined, autosize: true, paper_bgcolor: paper, plot_bgcolor: paper,
       font: { color: ink, family: getComputedStyle(document.body).fontFamily, size: 12 },

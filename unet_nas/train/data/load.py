@@ -38,7 +38,7 @@ def load_data(
     Raises:
         InputError: with one sentence, if the data cannot be trained on.
     """
-    listing = list_source(config, base)
+    listing = _list(config, base)
     _refuse_doubles(listing.items)
     groups = groups_of(listing.items, config.split.groups, base)
     split_seed = config.split.seed if config.split.seed is not None else seed
@@ -58,6 +58,14 @@ def load_data(
         census.add(case.codes, case.item.name, colours=_has_colours(case) and not multi_label)
     rule = label_rule(census, config, listing, len(cases[0].codes) if multi_label else 0)
     return prepare(cases, rule, listing, config)
+
+
+def _list(config: DataConfig, base: Path) -> Listing:
+    try:
+        return list_source(config, base)
+    except OSError as error:  # of folders that may not be looked into
+        reason = (error.strerror or str(error)).lower()
+        raise InputError(f"data.source: cannot read {error.filename}: {reason}") from error
 
 
 def _parts(
@@ -97,6 +105,11 @@ def _codes(raw: RawCase, item: Item, config: DataConfig, *, multi_label: bool) -
         codes = colour_codes(codes)
     elif any(isinstance(value, tuple) for value in config.mask_values or ()):
         codes = colour_codes(np.stack([codes] * 3, axis=-1))  # a grey mask among colours
+    if multi_label and codes.ndim == len(spatial):
+        raise InputError(
+            f"{item.where}: where labels overlap a mask has a channel for each label, got "
+            f"the shape {by(codes.shape)}; store them so, or remove data.multi_label"
+        )
     wanted = codes.shape[1:] if multi_label else codes.shape
     if wanted != spatial:
         raise InputError(

@@ -74,7 +74,8 @@ def split_cases(
     for item, group in zip(items, groups, strict=True):
         if item.part is not None:
             _assign(parts, group, item.part, item.name)
-    known = {item.name: group for item, group in zip(items, groups, strict=True)}
+    known = {group: group for group in groups}  # a list may name groups as well as cases
+    known |= {item.name: group for item, group in zip(items, groups, strict=True)}
     for part, wanted in (("test", split.test), ("validation", split.validation)):
         for name in _names(wanted, base, part):
             if stem(name) not in known and name not in known:

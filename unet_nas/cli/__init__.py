@@ -9,7 +9,17 @@ from typing import Annotated
 
 import typer
 
-from unet_nas.cli import costs, datasets, networks, searching, spaces
+from unet_nas.cli import (
+    costs,
+    datasets,
+    diagnosing,
+    exports,
+    networks,
+    reporting,
+    searching,
+    spaces,
+    training,
+)
 from unet_nas.errors import DocumentError, UnetNasError
 
 app = typer.Typer(
@@ -38,12 +48,18 @@ for command in (
     networks.show,
     networks.presets,
     networks.operators,
+    reporting.draw,
     costs.audit,
     costs.profile,
+    diagnosing.diagnose,
+    reporting.compare,
     spaces.space,
-    searching.search,
     datasets.data,
-    networks.export,
+    searching.search,
+    reporting.report,
+    exports.export,
+    training.train,
+    training.predict,
 ):
     app.command()(command)
 

@@ -21,14 +21,22 @@ import torch
 from torch import Tensor, nn
 
 from unet_nas.audit.memory import Device, Precision, inference_memory
-from unet_nas.errors import SizeError
+from unet_nas.errors import InputError, SizeError
 from unet_nas.operators import primitives as p
 from unet_nas.operators.builder import Graph
 from unet_nas.train.failures import is_out_of_memory
 from unet_nas.unet.build import UNet
 from unet_nas.unet.shapes import AxisSizes, trace_axis
 
-__all__ = ["WHOLE_BYTES", "AxisPlan", "Predictor", "autocast", "evaluating", "predict"]
+__all__ = [
+    "WHOLE_BYTES",
+    "AxisPlan",
+    "Predictor",
+    "autocast",
+    "check_device",
+    "evaluating",
+    "predict",
+]
 
 WHOLE_BYTES = 1 << 30
 """An image goes through in one pass if that takes no more tensors than so many bytes.
@@ -339,7 +347,13 @@ def _outer(weights: Sequence[Tensor]) -> Tensor:
     return reduce(torch.mul, shaped)
 
 
-# --- modes --------------------------------------------------------------------------------
+# --- devices and modes ----------------------------------------------------------------------
+
+
+def check_device(device: Device) -> None:
+    """Raises InputError where the device is not there."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda needs a GPU that PyTorch sees, and there is none here")
 
 
 def autocast(device: Device, precision: Precision) -> contextlib.AbstractContextManager[Any]:

@@ -194,7 +194,8 @@ class _Trainer:
             seed=seed,
             target_crop=None if output == patch_size else output,
         )
-        self.step = Step(self.module, config, training, make_loss(config))
+        criterion = make_loss(config, data.task, data.train)
+        self.step = Step(self.module, config, training, criterion)
         self.schedule = TrainingSchedule.of(
             config, steps_per_epoch(data.train, patch_size, config.batch_size)
         )

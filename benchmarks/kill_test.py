@@ -19,7 +19,6 @@ from conditions import conditions, save
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for tests.support
 
 from tests.support.searching import TEXT, killed_until_done
-
 from unet_nas.records.study import read_run
 from unet_nas.search.recovery import is_result
 

@@ -21,7 +21,6 @@ from conditions import conditions, save
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for tests.support
 
 from tests.support.searching import Fake
-
 from unet_nas.records.study import TrialRecord
 from unet_nas.search.claims import claims_of
 from unet_nas.search.evaluate import Job, OnPoint, Outcome

@@ -78,17 +78,15 @@ def _folder_name(name: str) -> str:
 
 def _report(folder: Path) -> Path | None:
     """Renders the report of a run; a report that fails does not fail the search."""
-    import importlib.util
+    from unet_nas.report.page import write_report
 
-    if importlib.util.find_spec("unet_nas.report.page") is None:
-        return None
     try:
-        page = importlib.import_module("unet_nas.report.page")
-        path: Path = page.write_report(folder, folder / "report")
+        return write_report(
+            folder, folder / "report", progress=lambda step: print(step, file=sys.stderr)
+        )
     except UnetNasError as error:
         print(f"unet-nas: the report could not be written: {error}", file=sys.stderr)
         return None
-    return path
 
 
 def _print(result: Result, as_json: bool, report: Path | None) -> None:

@@ -60,10 +60,9 @@ def note_of(trial: FrozenTrial) -> dict[str, Any]:
     return note
 
 
-def tell(study: OptunaStudy, trial_id: int, record: TrialRecord) -> None:
+def tell(study: OptunaStudy, trial: Trial, record: TrialRecord) -> None:
     """Tells the study what a record says: constraints first, then values and state."""
-    trial = Trial(study, trial_id)
-    present = trial.constraints
+    present = trial.constraints if record.constraints else {}
     for name, value in record.constraints.items():
         if name not in present:
             trial.set_constraint(name, value)
@@ -73,12 +72,11 @@ def tell(study: OptunaStudy, trial_id: int, record: TrialRecord) -> None:
     elif record.state == "pruned":
         study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
     else:
-        drop(study, trial_id, "failed")
+        drop(study, trial, "failed")
 
 
-def drop(study: OptunaStudy, trial_id: int, outcome: str) -> None:
+def drop(study: OptunaStudy, trial: Trial, outcome: str) -> None:
     """Ends a trial without values."""
-    trial = Trial(study, trial_id)
     trial.set_user_attr(OUTCOME, outcome)
     study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
 
@@ -88,7 +86,7 @@ def requeue(study: OptunaStudy, claims: Claims, trial: FrozenTrial) -> None:
     fixed = trial.params if note_of(trial) else trial.system_attrs.get("fixed_params")
     if not fixed:
         claims.release(trial.number)
-        drop(study, trial._trial_id, "unused")
+        drop(study, Trial(study, trial._trial_id), "unused")
         return
     # a process may have died right here, or another one may be doing the same
     if not any(t.user_attrs.get(RETRY_OF) == trial.number for t in _all(study)):
@@ -101,7 +99,7 @@ def requeue(study: OptunaStudy, claims: Claims, trial: FrozenTrial) -> None:
                 user_attrs={**user, RETRY_OF: trial.number, DRAWN: note_of(trial)},
             )
         )
-    drop(study, trial._trial_id, "interrupted")
+    drop(study, Trial(study, trial._trial_id), "interrupted")
 
 
 def _all(study: OptunaStudy) -> list[FrozenTrial]:
@@ -152,7 +150,7 @@ class Undertaker:
         record = self.folder.read_record(folder)
         try:
             if record is not None:
-                tell(self.study, trial._trial_id, record)
+                tell(self.study, Trial(self.study, trial._trial_id), record)
                 return
             requeue(self.study, self.claims, trial)
         except optuna.exceptions.UpdateFinishedTrialError:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from io import BytesIO
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save
 from torch import nn
@@ -22,6 +24,7 @@ from unet_nas.records import Profile
 from unet_nas.search.evaluate import Job, OnPoint, Outcome
 from unet_nas.train.config import TrainConfig
 from unet_nas.train.data.cases import Dataset, Task
+from unet_nas.train.examples import examples
 from unet_nas.train.failures import is_out_of_memory, out_of_memory
 from unet_nas.train.loop import Fit, fit
 from unet_nas.train.metrics import score
@@ -31,6 +34,7 @@ from unet_nas.unet.build import build
 __all__ = ["Trainer"]
 
 WEIGHTS = "weights.safetensors"
+EXAMPLES = "examples.npz"
 LATENCY_REPEATS = 20
 LATENCY_WARMUP = 3
 
@@ -122,9 +126,7 @@ class Trainer:
         return module, costs if counts.macs is None else {**costs, "macs": float(counts.macs)}
 
     def _patch(self, config: TrainConfig) -> torch.Tensor:
-        size = config.size(self.task.spatial_dims)
-        assert size is not None, "a study has a patch size"
-        return torch.zeros(1, self.task.in_channels, *size)
+        return torch.zeros(1, self.task.in_channels, *self._size(config))
 
     def _outcome(
         self, job: Job, config: TrainConfig, module: nn.Module, fitted: Fit, costs: dict[str, float]
@@ -151,21 +153,46 @@ class Trainer:
             best_step=fitted.best_step,
             costs=costs,
             profile=profile,
-            files={WEIGHTS: save(fitted.state)} if fitted.state else {},
+            files=self._files(job, config, module, fitted),
             training_s=fitted.training_s,
             validation_s=validation_s,
             profiling_s=perf_counter() - start,
             interrupted=fitted.interrupted,
         )
 
-    def _test_scores(self, module: nn.Module, config: TrainConfig) -> dict[str, float]:
+    def _files(
+        self, job: Job, config: TrainConfig, module: nn.Module, fitted: Fit
+    ) -> dict[str, bytes]:
+        """Returns the weights and, of what ended well, a few cases with their prediction."""
+        if not fitted.state:
+            return {}
+        files = {WEIGHTS: save(fitted.state)}
+        if fitted.failure is None:
+            buffer = BytesIO()
+            cases = self.data.test if job.kind == "finalist" else self.data.validation
+            found = examples(
+                module,
+                cases,
+                self.task,
+                patch_size=self._size(config),
+                device=self.device,
+                precision=config.training(self.device).precision,
+            )
+            np.savez_compressed(buffer, **found)  # type: ignore[arg-type]
+            files[EXAMPLES] = buffer.getvalue()
+        return files
+
+    def _size(self, config: TrainConfig) -> tuple[int, ...]:
         size = config.size(self.task.spatial_dims)
         assert size is not None, "a study has a patch size"
+        return size
+
+    def _test_scores(self, module: nn.Module, config: TrainConfig) -> dict[str, float]:
         return score(
             module,
             self.data.test,
             self.task,
-            patch_size=size,
+            patch_size=self._size(config),
             metrics=[self.score_name, *self.metrics],
             device=self.device,
             precision=config.training(self.device).precision,

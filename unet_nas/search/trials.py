@@ -30,7 +30,7 @@ from unet_nas.search.recovery import (
     tell,
 )
 from unet_nas.search.sampler import NothingLeftError
-from unet_nas.search.storage import Heartbeat, backend_of
+from unet_nas.search.storage import GRACE_S, Heartbeat, backend_of
 from unet_nas.search.workplace import Workplace
 from unet_nas.space.sample import Assignment, assign
 from unet_nas.train.config import TrainConfig
@@ -83,7 +83,7 @@ class TrialLoop:
                 return "timeout"
             self._give_up_if_hopeless(trials)
             if results + running < order.wanted:
-                if not self._one():
+                if not self._one(len(trials)):
                     return "nothing_left"
             else:  # others are at the last ones; should they die, their trials are ours
                 time.sleep(_LOOK_AGAIN_S)
@@ -99,12 +99,20 @@ class TrialLoop:
 
     # --- one trial -----------------------------------------------------------------------------
 
-    def _one(self) -> bool:
-        """Runs one trial; False if no candidate is left."""
+    def _one(self, known: int) -> bool:
+        """Runs one trial; False if no candidate is left.
+
+        Args:
+            known: trials that there were when it was found to be wanted.
+        """
         self.place.place.check_file()
         clock = perf_counter()
         started = now()
         trial = self.study.ask()
+        surplus = trial.number != known and self._is_surplus(trial)
+        if surplus:
+            drop(self.study, trial, "unused")
+            return True
         try:
             trial.set_user_attr(WORKER, self.worker)
             with Heartbeat(backend_of(self.study), trial._trial_id):
@@ -114,26 +122,23 @@ class TrialLoop:
             raise
 
     def _run(self, trial: Trial, started: str, clock: float) -> bool:
-        if self._is_surplus(trial):
-            drop(self.study, trial._trial_id, "unused")
-            return True
         try:
             job = self._job(trial)
         except NothingLeftError as error:
             self.nothing_left = error
-            drop(self.study, trial._trial_id, "unused")
+            drop(self.study, trial, "unused")
             return False
         if job is None:
-            drop(self.study, trial._trial_id, "unused")
+            drop(self.study, trial, "unused")
             return True
         outcome = self._outcome(trial, job)
         if outcome.interrupted:
             raise KeyboardInterrupt
-        if self._frozen(trial).state != TrialState.RUNNING:
+        if perf_counter() - clock > GRACE_S and self._frozen(trial).state != TrialState.RUNNING:
             return True  # it was silent too long, and its candidate went to another process
         record = self._record(job, outcome, started, clock)
         self.folder.write_record(job.folder, record, outcome.files)
-        tell(self.study, trial._trial_id, record)
+        tell(self.study, trial, record)
         self.on_trial(record)
         return True
 

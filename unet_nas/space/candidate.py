@@ -144,7 +144,8 @@ def all_costs(
     ['inference_memory', 'macs', 'parameters', 'training_memory']
     """
     graph, conditions = candidate.graph, candidate.conditions
-    assert graph is not None and conditions is not None, "the candidate runs"
+    assert graph is not None, "the candidate runs"
+    assert conditions is not None, "the candidate runs"
     size = conditions.size(graph.dims)
     if size is None:
         return candidate.costs

@@ -58,6 +58,8 @@ def _traces(series: Series, sideways: bool) -> Iterator[dict[str, Any]]:
     }
     if series.labels:
         trace |= {"text": list(series.labels), "hovertemplate": "%{text}<extra></extra>"}
+    elif not series.name:  # a line that only guides the eye hides no point from the pointer
+        trace["hoverinfo"] = "skip"
     if series.keys:
         trace["customdata"] = list(series.keys)
     match series.kind:

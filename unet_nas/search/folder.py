@@ -69,7 +69,7 @@ class Folder:
         path = self.path / HEADER
         try:
             return _HEADER_JSON.validate_json(path.read_bytes())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError) as error:
             raise InputError(f"{path} is no header of a run: give another --out") from error

@@ -147,8 +147,7 @@ def load_study(source: str | os.PathLike[str], assignments: Sequence[str] = ()) 
         data = validate(plain, DataConfig, ("data",))
     except DocumentError as error:
         faults += error.faults
-    if space is not None and isinstance(document.tree["architecture"], dict):
-        faults += _train_faults(document)
+    faults += _train_faults(document)
     if faults or space is None or sections is None or data is None:
         raise _all_at_once(document, faults)
     text = isinstance(source, str) and "\n" in source

@@ -18,6 +18,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import optuna
@@ -76,9 +77,10 @@ def tell(study: OptunaStudy, trial: Trial, record: TrialRecord) -> None:
 
 
 def drop(study: OptunaStudy, trial: Trial, outcome: str) -> None:
-    """Ends a trial without values."""
-    trial.set_user_attr(OUTCOME, outcome)
-    study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+    """Ends a trial without values, unless another process has ended it."""
+    with suppress(optuna.exceptions.UpdateFinishedTrialError):
+        trial.set_user_attr(OUTCOME, outcome)
+        study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
 
 
 def requeue(study: OptunaStudy, claims: Claims, trial: FrozenTrial) -> None:

@@ -22,7 +22,7 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study as OptunaStudy
 from optuna.trial import FrozenTrial, TrialState
 
-from unet_nas.errors import UnetNasError
+from unet_nas.errors import InputError, UnetNasError
 from unet_nas.search.candidates import SEEN, Candidates, Verdict, distribution_of
 from unet_nas.search.claims import Claims
 from unet_nas.space.domains import Domain, Scalar
@@ -203,7 +203,12 @@ class FeasibleSampler(BaseSampler):
         latest, repeats = None, 0
         for _ in range(self.redraws):
             start = perf_counter()
-            assignment = self._propose(inner, study, trial)
+            try:
+                assignment = self._propose(inner, study, trial)
+            except (ValueError, ImportError) as error:
+                # several objectives, conditional parameters, a package that is missing
+                said = " ".join(str(error).split())
+                raise InputError(f"search.sampler: {inner}: {said}") from error
             found.sampling_s += perf_counter() - start
             key = (*assignment.values, *assignment.values.values())
             repeats = repeats + 1 if key == latest else 0

@@ -69,8 +69,8 @@ def test_best_of_each_column_is_bold():
     bold = {table.columns[column].header: row for row, column in table.best}
     assert bold["Parameters (M)"] == 1
     assert bold["MACs per patch (G)"] == 0
-    assert r"\textbf{17.262}" in render(table, "latex")
-    assert "**17.262**" in render(table, "markdown")
+    assert r"\textbf{17.26}" in render(table, "latex")
+    assert "**17.26**" in render(table, "markdown")
 
 
 def test_a_result_of_a_study_brings_its_scores_and_its_conditions(study):

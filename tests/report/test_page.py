@@ -211,8 +211,9 @@ def test_several_studies_share_a_page(tmp_path, study):
 
 def test_a_network_of_others_has_no_drawing_and_says_so(tmp_path):
     writer = Writer(tmp_path)
-    foreign = replace(writer.record(1), network="python:mine:net", architecture=None, kind="baseline",
-                      name="python:mine:net", number=None)  # fmt: skip
+    name = "python:mine:net"
+    foreign = replace(writer.record(1), kind="baseline", name=name, network=name, number=None)
+    foreign = replace(foreign, architecture=None)
     page = read(page_of(writer.write([writer.record(0), foreign])))
     assert "python:mine:net is code of its own; only what was measured is known of it." in page.text
     assert page.tags.count("svg") == 1

@@ -1,4 +1,4 @@
-"""The page in a real browser: it draws, answers clicks and keys, and says no word on the console."""
+"""The page in a real browser: it draws, answers clicks and keys, says no word on the console."""
 
 import shutil
 from dataclasses import dataclass, field

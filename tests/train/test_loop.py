@@ -1,7 +1,9 @@
 import os
 import signal
 import threading
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -11,6 +13,7 @@ from unet_nas import Architecture, build
 from unet_nas.errors import InputError, SizeError
 from unet_nas.train import loop
 from unet_nas.train.config import TrainConfig
+from unet_nas.train.data.cases import Dataset
 from unet_nas.train.loop import Fit, fit
 from unet_nas.train.metrics import score
 
@@ -30,8 +33,9 @@ def train(data=None, architecture=None, seed=0, module=None, call=None, **sectio
     module = module or build(Architecture.model_validate(fields))
     size = data.train[0].image.shape[1:]
     section = {"patch_size": size, "batch_size": 2, "steps": 20, "validations": 2, **section}
-    section.setdefault("learning_rate", 1e-2)
-    config = TrainConfig.model_validate({k: v for k, v in section.items() if v is not None})
+    section = {"learning_rate": 1e-2, "augment": None, **section}
+    given = {k: v for k, v in section.items() if v is not None or k == "augment"}
+    config = TrainConfig.model_validate(given)
     return fit(module, data, config, seed=seed, **(call or {}))
 
 
@@ -63,7 +67,7 @@ def test_a_network_learns_and_its_best_weights_are_those_that_were_scored():
     ],
 )
 def test_the_same_seed_gives_the_same_scores_bit_for_bit(size, architecture):
-    one, two = (train(dataset(size), architecture, steps=6, seed=3) for _ in range(2))
+    one, two = (train(dataset(size), architecture, steps=6, seed=3, augment={}) for _ in range(2))
     assert one.failure is None
     assert one.metrics == two.metrics
     assert [p.loss for p in one.history] == [p.loss for p in two.history]
@@ -196,6 +200,8 @@ def test_deep_supervision_and_valid_padding_learn():
         {"channels_last": True},
         {"clip": 0.1, "loss": "cross_entropy", "warmup": 0.5},
         {"checkpoint": ["0"], "in_place": True},
+        {"class_weights": "balanced"},
+        {"class_weights": [1, 3]},
     ],
     ids=str,
 )
@@ -205,7 +211,44 @@ def test_the_options_of_the_section_train_are_followed(section):
     assert result.history[-1].loss < result.history[0].loss
 
 
+def test_ignored_positions_teach_nothing():
+    plain = dataset()
+    task = replace(plain.task, ignore_label=255)
+    for case in plain.train:
+        case.target[:, 20:] = 255
+    result = train(replace(plain, task=task), steps=60)
+    assert result.failure is None
+    assert result.metrics["dice"] > 0.6  # of whole images, though a third of none was seen
+    everything = dataset()
+    for case in everything.train:
+        case.target[:] = 255
+    nothing = train(replace(everything, task=task), steps=3, validations=1)
+    assert nothing.history[-1].loss == 0
+
+
+def test_labels_that_overlap_are_learnt():
+    plain = dataset()
+
+    def doubled(case):
+        inner = np.zeros_like(case.target)
+        inner[8:24, 8:24] = case.target[8:24, 8:24]
+        return replace(case, target=np.stack([case.target, inner]))
+
+    data = Dataset(
+        replace(plain.task, class_names=("blob", "inner"), multi_label=True),
+        tuple(map(doubled, plain.train)),
+        tuple(map(doubled, plain.validation)),
+    )
+    result = train(data, steps=80)
+    assert result.metrics["dice[blob]"] > 0.8
+    assert result.metrics["dice[inner]"] > 0.5
+
+
 def test_what_is_no_training_is_refused():
+    with pytest.raises(
+        InputError, match=r"one for each of the 2 classes \(background, blob\), got 3"
+    ):
+        train(class_weights=[1, 2, 3])
     with pytest.raises(InputError, match="patch_size must be given"):
         train(patch_size=None)
     with pytest.raises(SizeError, match="does not run on a size of 30"):

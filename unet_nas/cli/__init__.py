@@ -9,7 +9,17 @@ from typing import Annotated
 
 import typer
 
-from unet_nas.cli import costs, datasets, networks, reporting, spaces
+from unet_nas.cli import (
+    costs,
+    datasets,
+    diagnosing,
+    exports,
+    networks,
+    reporting,
+    searching,
+    spaces,
+    training,
+)
 from unet_nas.errors import DocumentError, UnetNasError
 
 app = typer.Typer(
@@ -38,14 +48,18 @@ for command in (
     networks.show,
     networks.presets,
     networks.operators,
+    reporting.draw,
     costs.audit,
     costs.profile,
+    diagnosing.diagnose,
+    reporting.compare,
     spaces.space,
     datasets.data,
+    searching.search,
     reporting.report,
-    reporting.compare,
-    reporting.draw,
-    networks.export,
+    exports.export,
+    training.train,
+    training.predict,
 ):
     app.command()(command)
 

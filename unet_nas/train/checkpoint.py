@@ -21,6 +21,7 @@ from unet_nas.errors import InputError
 from unet_nas.files import write_files
 from unet_nas.records.study import Point
 from unet_nas.train.config import TrainConfig
+from unet_nas.unet.build import UNet
 
 if TYPE_CHECKING:
     from unet_nas.train.data.cases import Dataset
@@ -94,7 +95,8 @@ def identify(module: nn.Module, data: Dataset, config: TrainConfig, seed: int) -
     train = config.model_dump(mode="json")
     cases = {part: [case.name for case in cases] for part, cases in data.parts().items()}
     weights = {name: list(tensor.shape) for name, tensor in module.state_dict().items()}
-    return {**train, "seed": seed, "cases": cases, "weights": weights}
+    network = module.graph.digest() if isinstance(module, UNet) else type(module).__name__
+    return {**train, "seed": seed, "cases": cases, "weights": weights, "network": network}
 
 
 def write(path: Path, state: State, parts: Parts, best: Mapping[str, Tensor]) -> None:
@@ -175,11 +177,11 @@ def _refuse_other(path: Path, plain: dict[str, Any], identity: Identity) -> None
     other = next((key for key in now if now[key] != before.get(key)), None)
     if other is None:
         return
-    if other in {"cases", "weights"}:
-        what = "data" if other == "cases" else "a network"
-        said = f"of other {what}" if other == "cases" else f"of {what} with other weights"
-    else:
-        said = f"of a training with {other} {before.get(other)}, and {now[other]} is asked for"
+    sentences = dict.fromkeys(("weights", "network"), "of another network")
+    sentences["cases"] = "of other data"
+    said = sentences.get(
+        other, f"of a training with {other} {before.get(other)}, and {now[other]} is asked for"
+    )
     raise InputError(f"{path} is a checkpoint {said}; delete it, or write to another folder")
 
 

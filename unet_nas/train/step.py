@@ -6,14 +6,19 @@ and the optimizer, when no map is alive any more, and takes one number per param
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unet_nas.audit.memory import Training
+from unet_nas.errors import InputError
 from unet_nas.train.config import TrainConfig
+from unet_nas.train.data.cases import Case, Task
+from unet_nas.train.data.checks import class_counts
 from unet_nas.train.infer import autocast
 from unet_nas.unet.losses import SegmentationLoss
 
@@ -37,7 +42,7 @@ class Step:
     ) -> None:
         # validation runs the module itself: whole images differ in size, and each would be compiled
         self.forward: Callable[[Tensor], Any] = torch.compile(module) if config.compile else module
-        self.criterion = criterion
+        self.criterion = criterion.to(training.device)
         self.training = training
         self.optimizer = make_optimizer(module, config, training)
         self.clip = config.clip
@@ -88,9 +93,39 @@ def make_optimizer(
     return kind(parameters, rate, weight_decay=config.weight_decay, foreach=foreach, fused=False)
 
 
-def make_loss(config: TrainConfig) -> nn.Module:
-    """Returns the loss that a section ``train`` asks for."""
-    return SegmentationLoss(config.loss)
+def make_loss(config: TrainConfig, task: Task, cases: Sequence[Case]) -> SegmentationLoss:
+    """Returns the loss that a section ``train`` asks for, for these data.
+
+    Raises:
+        InputError: if the class weights are not one for each class.
+    """
+    weights = config.class_weights
+    if weights == "balanced":
+        weights = balanced_weights(class_counts(task, cases))
+    elif weights is not None and len(weights) != task.classes:
+        raise InputError(
+            f"train.class_weights must be one for each of the {task.classes} classes "
+            f"({', '.join(task.class_names)}), got {len(weights)}"
+        )
+    return SegmentationLoss(
+        config.loss,
+        ignore_index=task.ignore_label,
+        class_weights=weights,
+        multi_label=task.multi_label,
+    )
+
+
+def balanced_weights(counts: NDArray[np.int64]) -> tuple[float, ...]:
+    """Returns weights inverse to how often each class occurs, with a mean of 1.
+
+    Args:
+        counts: Positions of each class, then of all, as `class_counts` returns them.
+
+    >>> balanced_weights(np.array([90, 10, 100]))
+    (0.2, 1.8)
+    """
+    inverse = 1 / np.maximum(counts[:-1], 1)
+    return tuple(float(weight) for weight in (inverse / inverse.mean()).round(6))
 
 
 def channels_last(config: TrainConfig, training: Training, dims: int) -> torch.memory_format | None:

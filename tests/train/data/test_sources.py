@@ -160,6 +160,40 @@ def test_a_folder_of_masks_for_each_label(make_folder):
     assert data.train[0].target.all(axis=0).sum() == 4
 
 
+@pytest.mark.parametrize("kind", ["tif", "npy"])
+def test_labels_that_overlap_are_channels_of_one_mask(tmp_path, kind):
+    labels = (np.random.default_rng(0).random((2, 8, 9)) > 0.5).astype(np.uint8)
+    image = np.random.default_rng(1).integers(0, 99, (8, 9)).astype(np.uint8)
+    for sub, array in (("images", image), ("masks", labels * 255)):
+        (tmp_path / sub).mkdir()
+        for name in "abcde":
+            path = tmp_path / sub / f"{name}.{kind}"
+            np.save(path, array) if kind == "npy" else tifffile.imwrite(
+                path, array, photometric="minisblack"
+            )
+    data = load(tmp_path, source=".", multi_label=True, classes=["a", "b"])
+    assert np.array_equal(data.train[0].target, labels)
+    assert data.task.classes == 2
+
+
+def test_one_label_in_a_folder_of_its_own(tmp_path):
+    for sub in ("images", "cells"):
+        (tmp_path / sub).mkdir()
+        for name in "abcde":
+            np.save(tmp_path / sub / f"{name}.npy", np.arange(30).reshape(5, 6) % 2)
+    data = load(tmp_path, source={"path": ".", "masks": {"cell": "cells"}})
+    assert data.task.class_names == ("cell",)
+    assert data.train[0].target.shape == (1, 5, 6)
+
+
+def test_the_same_image_in_two_parts_is_told(make_folder):
+    root = make_folder()
+    (root / "images" / "a.png").write_bytes((root / "images" / "h.png").read_bytes())
+    data = load(root, source=".", split={"validation": ["a"], "test": 0})
+    note = "the same image stands in two parts: a of validation is h of train"
+    assert f"{note}; give such cases one group" in data.notes
+
+
 @pytest.mark.parametrize("place", ["first", "last", "none"])
 def test_npy_finds_the_axis_of_channels_by_the_mask(tmp_path, place):
     for sub in ("images", "masks"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,11 +11,13 @@ from numpy.typing import NDArray
 
 from unet_nas.errors import InputError
 from unet_nas.train.data.cases import IGNORE, Case, Part, Task
+from unet_nas.train.data.names import listed
 
 if TYPE_CHECKING:
+    from unet_nas.train.data.config import MaskValue
     from unet_nas.unet.architecture import Architecture
 
-__all__ = ["check_task", "class_counts", "class_notes", "class_shares"]
+__all__ = ["check_task", "class_counts", "class_notes", "class_shares", "twin_notes"]
 
 
 def check_task(task: Task, architecture: Architecture | Mapping[str, Any]) -> None:
@@ -96,15 +99,22 @@ def class_shares(task: Task, cases: Sequence[Case]) -> dict[str, float]:
     return {name: float(count) / whole for name, count in names}
 
 
-def class_notes(task: Task, parts: Mapping[Part, Sequence[Case]]) -> list[str]:
+def class_notes(
+    task: Task, parts: Mapping[Part, Sequence[Case]], values: Sequence[MaskValue] = ()
+) -> list[str]:
     """Returns what people should know of classes that a part lacks.
+
+    Args:
+        task: Of the cases.
+        parts: The cases.
+        values: How each class is stored.
 
     Raises:
         InputError: if a class never occurs in training.
     """
     missing = {part: _missing(task, cases) for part, cases in parts.items() if cases}
     if missing["train"]:
-        _refuse_missing(task, missing)
+        _refuse_missing(task, missing, values)
     notes = [
         f"no {part} case has the class {' or '.join(names)}, so its score leaves "
         f"{'it' if len(names) == 1 else 'them'} out"
@@ -116,12 +126,31 @@ def class_notes(task: Task, parts: Mapping[Part, Sequence[Case]]) -> list[str]:
     return notes
 
 
+def twin_notes(parts: Mapping[Part, Sequence[Case]]) -> list[str]:
+    """Returns which images stand in two parts under different names: their scores are no test."""
+    first: dict[bytes, tuple[Part, str]] = {}
+    found: list[str] = []
+    for part, cases in parts.items():
+        for case in cases:
+            if not case.image.std():
+                continue  # empty images are alike and leak nothing
+            digest = blake2b(np.ascontiguousarray(case.image).data, digest_size=16).digest()
+            other, name = first.setdefault(digest, (part, case.name))
+            if other != part:
+                found.append(f"{case.name} of {part} is {name} of {other}")
+    if not found:
+        return []
+    return [f"the same image stands in two parts: {listed(found)}; give such cases one group"]
+
+
 def _missing(task: Task, cases: Sequence[Case]) -> list[str]:
     counts = class_counts(task, cases)[:-1]
     return [name for name, count in zip(task.class_names, counts, strict=True) if count == 0]
 
 
-def _refuse_missing(task: Task, missing: Mapping[Part, list[str]]) -> None:
+def _refuse_missing(
+    task: Task, missing: Mapping[Part, list[str]], values: Sequence[MaskValue]
+) -> None:
     names = missing["train"]
     elsewhere = [name for name in names if any(name not in m for m in missing.values())]
     if elsewhere:
@@ -129,10 +158,15 @@ def _refuse_missing(task: Task, missing: Mapping[Part, list[str]]) -> None:
             f"data.split: the class {elsewhere[0]!r} never occurs in the training cases, only in "
             "others; choose another split.seed, or list the cases of validation and test"
         )
-    rest = [name for name in task.class_names if name not in names]
+    rest = [index for index, name in enumerate(task.class_names) if name not in names]
+    left = f"data.classes: [{', '.join(task.class_names[index] for index in rest)}]"
+    if values:
+        stored = [list(v) if isinstance(v, tuple) else v for v in (values[i] for i in rest)]
+        left += f", data.mask_values: {stored}"
+    what, occur, them = ("the class", "occurs", "it")
+    if len(names) > 1:
+        what, occur, them = ("the classes", "occur", "them")
     raise InputError(
-        f"data.classes: {'the class' if len(names) == 1 else 'the classes'} "
-        f"{', '.join(map(repr, names))} never {'occurs' if len(names) == 1 else 'occur'} in the "
-        f"masks; remove {'it' if len(names) == 1 else 'them'} (data.classes: "
-        f"[{', '.join(rest)}] with data.mask_values for how each is stored), or add cases"
+        f"data.classes: {what} {', '.join(map(repr, names))} never {occur} in the masks; remove "
+        f"{them} ({left}), or add cases"
     )

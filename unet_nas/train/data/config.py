@@ -84,6 +84,7 @@ class Split(Options):
 class DataConfig(Options):
     """Data of one run, and how they are prepared."""
 
+    # the default only stands in while a faulty one is cut out to look for other faults
     source: Source = Field(
         Synthetic.model_construct(),
         description="a folder, .npz file, nnU-Net folder, synthetic, python:module:function, "
@@ -134,6 +135,8 @@ class DataConfig(Options):
         return self
 
     def _faults(self) -> Iterator[Fault]:
+        if "source" not in self.model_fields_set:
+            yield Fault(("source",), "must be given", fix="name a folder, or write synthetic")
         yield from self._split_faults()
         if self.clip is not None and self.clip[0] >= self.clip[1]:
             yield Fault(("clip",), "must be a lower and a higher percentile", str(list(self.clip)))

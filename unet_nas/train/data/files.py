@@ -12,7 +12,7 @@ import numpy as np
 
 from unet_nas.errors import InputError
 from unet_nas.train.data.cases import Array
-from unet_nas.train.data.names import ENDINGS, ending
+from unet_nas.train.data.names import ENDINGS, by, ending
 from unet_nas.train.data.raw import RawCase, mark_nodata
 
 __all__ = ["Pages", "Reading", "count_pages", "read_image", "read_mask"]
@@ -21,6 +21,7 @@ Pages: TypeAlias = Literal["channels", "volume", "slices"]
 T = TypeVar("T")
 
 OPAQUE = "the alpha channel is opaque everywhere and is left out"
+HALVED = "of 16 bits of colour in PNG files 8 are read; TIFF files keep all"
 _GDAL_NODATA = 42113
 
 
@@ -53,10 +54,7 @@ def read_image(path: Path, reading: Reading) -> RawCase:
     Raises:
         InputError: if the file cannot be read, or what it holds is no image.
     """
-    raw = _read(path, reading, as_mask=False)
-    if raw.image.dtype.kind not in "fiub":
-        raise InputError(f"{path}: an image must hold numbers, got the type {raw.image.dtype}")
-    return raw
+    return _read(path, reading, as_mask=False)
 
 
 def read_mask(path: Path, reading: Reading, *, multi_label: bool = False) -> RawCase:
@@ -135,25 +133,30 @@ def _guarded(path: Path, read: Callable[[], T]) -> T:
 def _read_picture(path: Path, reading: Reading, *, as_mask: bool) -> RawCase:
     from PIL import Image  # noqa: PLC0415 - other formats do without it
 
-    with Image.open(path) as file:
-        mode = file.mode
+    try:
+        opened = Image.open(path)
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{path}: has too many pixels ({error}); cut it or use TIFF") from error
+    with opened as file:
+        mode, tiles = file.mode, file.tile  # reading empties the list of tiles
         # the palette of a mask only colours its indices, and the indices are the classes
         if mode == "P" and not as_mask:
             mode = "RGBA" if "transparency" in file.info else "RGB"
         elif mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "F") and mode[0] != "I":
             mode = "RGBA" if mode in ("PA", "La", "RGBa") else "RGB"
         array = np.asarray(file if mode == file.mode else file.convert(mode))
+        halved = file.mode in ("RGB", "RGBA") and ";16" in str([tile.args for tile in tiles])
     image = array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
-    notes: tuple[str, ...] = ()
+    notes = (HALVED,) if halved else ()
     if mode in ("LA", "RGBA") and not (reading.keep_alpha and not as_mask):
-        image, notes = _without_alpha(path, image)
+        image, notes = _without_alpha(path, image), (*notes, OPAQUE)
     return RawCase(image, None, (1.0, 1.0), notes=notes)
 
 
-def _without_alpha(path: Path, image: Array) -> tuple[Array, tuple[str, ...]]:
+def _without_alpha(path: Path, image: Array) -> Array:
     alpha = image[-1]
     if alpha.min() == alpha.max() == np.iinfo(alpha.dtype).max:
-        return image[:-1], (OPAQUE,)
+        return image[:-1]
     wanted = list(range(len(image) - 1))
     raise InputError(
         f"{path}: has an alpha channel that is not opaque everywhere; set data.channels: {wanted} "
@@ -175,7 +178,7 @@ def _read_tiff(path: Path, reading: Reading, *, as_mask: bool) -> RawCase:
     image = _by_axes(path, array, axes, reading)
     notes: tuple[str, ...] = ()
     if alpha and "S" in axes and not (reading.keep_alpha and not as_mask):
-        image, notes = _without_alpha(path, image)
+        image, notes = _without_alpha(path, image), (OPAQUE,)
     raw = RawCase(image, None, (1.0,) * (image.ndim - 1), notes=notes)
     if tag is None or as_mask or reading.nodata is not None:
         return raw
@@ -265,10 +268,6 @@ def _fitting_axis(array: Array, like: tuple[int, ...], where: str) -> Literal["f
     if array.shape[:-1] == like:
         return "last"
     raise InputError(
-        f"{where}: the image has the shape {_by(array.shape)} and its mask {_by(like)}; they must "
+        f"{where}: the image has the shape {by(array.shape)} and its mask {by(like)}; they must "
         "be equal but for channels"
     )
-
-
-def _by(shape: Sequence[int]) -> str:
-    return "×".join(map(str, shape))

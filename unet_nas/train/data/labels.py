@@ -12,9 +12,18 @@ from numpy.typing import NDArray
 from unet_nas.errors import InputError
 from unet_nas.train.data.cases import IGNORE, Array
 from unet_nas.train.data.config import DataConfig, MaskValue
+from unet_nas.train.data.names import listed
 from unet_nas.train.data.raw import Listing
 
-__all__ = ["Census", "LabelRule", "encode", "label_rule", "target_of"]
+__all__ = [
+    "Census",
+    "LabelRule",
+    "code_of",
+    "colour_codes",
+    "encode",
+    "label_rule",
+    "target_of",
+]
 
 #: more different values than this are grey levels, not classes
 _MOST_CLASSES = 64
@@ -42,13 +51,21 @@ class LabelRule:
 
 @dataclass(slots=True)
 class Census:
-    """Which values the masks hold, in how many cases, and where first."""
+    """Which values the masks hold, in how many cases, and where first.
+
+    Attributes:
+        counts: Cases that have a value.
+        first: Name of the first of them.
+        colours: Values are colours, as `colour_codes` numbers them.
+    """
 
     counts: Counter[int] = field(default_factory=Counter)
     first: dict[int, str] = field(default_factory=dict)
+    colours: bool = False
 
-    def add(self, codes: Array, name: str) -> None:
+    def add(self, codes: Array, name: str, *, colours: bool = False) -> None:
         """Takes the mask of one case into account."""
+        self.colours = self.colours or colours
         for value in np.unique(codes).tolist():
             self.counts[value] += 1
             self.first.setdefault(value, name)
@@ -97,6 +114,15 @@ def colour_codes(mask: Array) -> NDArray[np.int64]:
     return wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
 
 
+def colour_of(code: int) -> tuple[int, int, int]:
+    """Returns the colour of a number.
+
+    >>> colour_of(255)
+    (0, 0, 255)
+    """
+    return code >> 16, code >> 8 & 255, code & 255
+
+
 def code_of(value: MaskValue) -> int:
     """Returns the number that stands for a value of the section ``data``."""
     if isinstance(value, int):
@@ -123,8 +149,8 @@ def label_rule(census: Census, config: DataConfig, listing: Listing, labels: int
         _check_labels(census, names, labels, ignore)
         return LabelRule(names, (), ignore, multi_label=True)
     found = sorted(value for value in census.counts if value != ignore)
-    number = len(given) if given else config.classes
-    values, notes = _values(found, number if isinstance(number, int) else None, config)
+    number = len(given) if given else config.classes if isinstance(config.classes, int) else None
+    values, notes = _values(found, number, config, colours=census.colours)
     names = given or _default_names(len(values))
     if len(names) != len(values):
         raise InputError(
@@ -142,14 +168,15 @@ def _default_names(number: int) -> tuple[str, ...]:
 
 
 def _values(
-    found: Sequence[int], number: int | None, config: DataConfig
+    found: Sequence[int], number: int | None, config: DataConfig, *, colours: bool
 ) -> tuple[tuple[MaskValue, ...], tuple[str, ...]]:
     """Returns how the classes are stored, and what people should know about that."""
     if config.mask_values is not None:
         return config.mask_values, ()
     if number in (2, None) and len(found) == 2 and found[0] == 0 and found[1] > 1:
-        note = f"masks hold 0 and {found[1]}: read as background and foreground"
-        return (0, found[1]), (note,)
+        stored = [colour_of(value) if colours else value for value in found]
+        note = f"masks hold {_stored(stored)}: read as background and foreground"
+        return tuple(stored), (note,)
     if number is not None:
         return tuple(range(number)), ()
     return tuple(range(max(2, found[-1] + 1 if found and _few(found) else 2))), ()
@@ -170,7 +197,7 @@ def _check_labels(census: Census, names: Sequence[str], labels: int, ignore: int
     if strange:
         raise InputError(
             f"mask of {census.first[strange[0]]}: where labels overlap (data.multi_label) masks "
-            f"hold 0 and 1, or 0 and 255, in each channel, got {_listed(strange)}"
+            f"hold 0 and 1, or 0 and 255, in each channel, got {_stored(strange)}"
         )
 
 
@@ -181,32 +208,36 @@ def _check_values(
     strange = [value for value in found if value not in known]
     if not strange:
         return
-    colours = any(isinstance(value, tuple) for value in values) or found[-1] > 0xFFFF
-    named = [f"#{v:06x}" if colours else str(v) for v in strange]
-    shown = ", ".join(named[:_MOST_SHOWN]) + (", …" if len(named) > _MOST_SHOWN else "")
+    shown = [colour_of(v) if census.colours else v for v in strange[:_MOST_SHOWN]]
+    more = ", …" if len(strange) > _MOST_SHOWN else ""
+    words = "the value {} stands" if len(strange) == 1 else "the values {} stand"
     raise InputError(
-        f"mask of {census.first[strange[0]]}: values {shown} stand for no class (known are "
-        f"{_listed(sorted(known))}); {_way_out(found, strange, known, colours)}"
+        f"mask of {census.first[strange[0]]}: {words.format(_stored(shown) + more)} for no class "
+        f"(known are {_stored(values)}); {_way_out(found, strange, colours=census.colours)}"
     )
 
 
-def _way_out(found: Sequence[int], strange: Sequence[int], known: set[int], colours: bool) -> str:
+def _way_out(found: Sequence[int], strange: Sequence[int], *, colours: bool) -> str:
     """Returns the nearest fix for values that stand for no class."""
-    if colours:
-        return "list the colours of the classes, as data.mask_values: [[0, 0, 0], [255, 0, 0]]"
     if len(found) > _MOST_CLASSES or (len(found) > 10 and found[-1] == 255):
         return (
             f"{len(found)} different values look like grey levels or lossy compression: store "
             "masks as PNG with one value per class, or threshold them"
         )
-    if strange in ([255], [-1], [254]):
+    if strange in ([255], [-1], [254]) and not colours:
         return f"if it marks what is not annotated, set data.ignore_label: {strange[0]}"
-    return f"say how each class is stored, as data.mask_values: {list(found)}"
+    stored = [list(colour_of(value)) if colours else value for value in found]
+    return f"say how each class is stored, as data.mask_values: {stored}"
 
 
-def _listed(values: Sequence[int]) -> str:
-    text = ", ".join(map(str, values[:_MOST_SHOWN]))
-    return text + (", …" if len(values) > _MOST_SHOWN else "")
+def _stored(values: Sequence[MaskValue]) -> str:
+    """Writes a few values or colours.
+
+    >>> _stored([(0, 0, 0), (255, 0, 0)])
+    '[0, 0, 0] and [255, 0, 0]'
+    """
+    texts = [str(list(value)) if isinstance(value, tuple) else str(value) for value in values]
+    return listed(texts, most=_MOST_SHOWN)
 
 
 def target_of(codes: Array, rule: LabelRule) -> NDArray[np.uint8]:

@@ -7,10 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
+
 from unet_nas.errors import InputError
+from unet_nas.text.document import shown
 from unet_nas.train.data.cases import Array, Dataset, Part
 from unet_nas.train.data.config import DataConfig
 from unet_nas.train.data.labels import Census, colour_codes, encode, label_rule
+from unet_nas.train.data.names import by
 from unet_nas.train.data.prepare import ReadCase, prepare
 from unet_nas.train.data.raw import Item, Listing, RawCase, checked
 from unet_nas.train.data.sources.find import list_source
@@ -35,7 +39,7 @@ def load_data(
     Raises:
         InputError: with one sentence, if the data cannot be trained on.
     """
-    listing = list_source(config, base)
+    listing = _list(config, base)
     _refuse_doubles(listing.items)
     groups = groups_of(listing.items, config.split.groups, base)
     split_seed = config.split.seed if config.split.seed is not None else seed
@@ -45,16 +49,26 @@ def load_data(
     for index, item in enumerate(listing.items):
         raw = checked(item.read(), config.nodata, item.where)
         raw = _with_channels(raw, config.channels, item)
-        mask = _codes(raw, item, multi_label=multi_label)
+        mask = _codes(raw, item, config, multi_label=multi_label)
         cases.append(ReadCase(item, groups[index], parts[index], raw, mask))
         if progress is not None:
             progress(index + 1, len(listing.items))
     _refuse_mixture(cases)
     census = Census()
     for case in cases:
-        census.add(case.codes, case.item.name)
+        census.add(case.codes, case.item.name, colours=_has_colours(case) and not multi_label)
     rule = label_rule(census, config, listing, len(cases[0].codes) if multi_label else 0)
     return prepare(cases, rule, listing, config)
+
+
+def _list(config: DataConfig, base: Path) -> Listing:
+    try:
+        return list_source(config, base)
+    except OSError as error:  # of folders that may not be looked into
+        reason = (error.strerror or str(error)).lower()
+        raise InputError(
+            f"data.source: cannot read {shown(str(error.filename))}: {reason}"
+        ) from error
 
 
 def _parts(
@@ -84,7 +98,7 @@ def _with_channels(raw: RawCase, channels: tuple[int, ...] | None, item: Item) -
     return replace(raw, image=raw.image[list(channels)])
 
 
-def _codes(raw: RawCase, item: Item, *, multi_label: bool) -> Array:
+def _codes(raw: RawCase, item: Item, config: DataConfig, *, multi_label: bool) -> Array:
     """Returns the mask as integers of the image's size."""
     if raw.mask is None:
         raise InputError(f"{item.where}: has no mask")
@@ -92,13 +106,24 @@ def _codes(raw: RawCase, item: Item, *, multi_label: bool) -> Array:
     codes = encode(raw.mask, item.where)
     if not multi_label and codes.shape == (*spatial, 3):
         codes = colour_codes(codes)
+    elif any(isinstance(value, tuple) for value in config.mask_values or ()):
+        codes = colour_codes(np.stack([codes] * 3, axis=-1))  # a grey mask among colours
+    if multi_label and codes.ndim == len(spatial):
+        raise InputError(
+            f"{item.where}: where labels overlap a mask has a channel for each label, got "
+            f"the shape {by(codes.shape)}; store them so, or remove data.multi_label"
+        )
     wanted = codes.shape[1:] if multi_label else codes.shape
     if wanted != spatial:
         raise InputError(
-            f"{item.where}: the image is {_by(spatial)} and its mask {_by(codes.shape)}; image and "
+            f"{item.where}: the image is {by(spatial)} and its mask {by(codes.shape)}; image and "
             "mask must have the same size" + (", after the axis of labels" if multi_label else "")
         )
     return codes
+
+
+def _has_colours(case: ReadCase) -> bool:
+    return case.raw.mask is not None and case.raw.mask.ndim == case.raw.image.ndim
 
 
 def _refuse_mixture(cases: Sequence[ReadCase]) -> None:
@@ -127,7 +152,3 @@ def _refuse_mixture(cases: Sequence[ReadCase]) -> None:
 def _channels(case: ReadCase) -> str:
     number = len(case.raw.image)
     return "1 channel" if number == 1 else f"{number} channels"
-
-
-def _by(shape: Sequence[int]) -> str:
-    return "×".join(map(str, shape))

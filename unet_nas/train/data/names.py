@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import PurePath
 
-__all__ = ["ENDINGS", "ending", "listed", "stem"]
+__all__ = ["ENDINGS", "by", "ending", "listed", "stem"]
 
 ENDINGS = (".nii.gz", ".nii", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".npy", ".npz")
 """Of the files that can be read; BMP comes with Pillow."""
@@ -39,3 +39,12 @@ def listed(names: Sequence[str], most: int = 3) -> str:
     if len(names) <= most + 1:
         return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
     return f"{', '.join(names[:most])} and {len(names) - most} more"
+
+
+def by(shape: Sequence[int]) -> str:
+    """Writes a shape.
+
+    >>> by((256, 128))
+    '256×128'
+    """
+    return "×".join(map(str, shape))

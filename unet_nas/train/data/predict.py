@@ -264,7 +264,7 @@ def _tiff(labels: Array, like: Path) -> bytes:
 
     with tifffile.TiffFile(like) as file:
         tags = [file.pages.first.tags.get(code) for code in _GEOGRAPHIC_TAGS]
-    kept = [(tag.code, tag.dtype, tag.count, tag.value, True) for tag in tags if tag]
+        kept = [(tag.code, tag.dtype, tag.count, tag.value, True) for tag in tags if tag]
     photometric = "rgb" if labels.ndim == 3 and labels.shape[-1] == 3 else "minisblack"
 
     def write(file: io.BytesIO) -> None:

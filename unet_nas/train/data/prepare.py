@@ -9,7 +9,7 @@ import numpy as np
 
 from unet_nas.errors import InputError
 from unet_nas.train.data.cases import IGNORE, Array, Case, Dataset, Part
-from unet_nas.train.data.checks import class_notes
+from unet_nas.train.data.checks import class_notes, twin_notes
 from unet_nas.train.data.config import DataConfig
 from unet_nas.train.data.geometry import Geometry, resample_target
 from unet_nas.train.data.labels import LabelRule, target_of
@@ -68,7 +68,7 @@ def prepare(
         preparation = preparation.with_statistics(Statistics.of(train, config.clip))
     made = {part: _prepared(cases, part, rule, preparation, config) for part in _PARTS}
     notes = [*listing.notes, *rule.notes, *_reading_notes(cases)]
-    notes += class_notes(preparation.task, made)
+    notes += class_notes(preparation.task, made, rule.values) + twin_notes(made)
     return Dataset(
         preparation.task,
         made["train"],

@@ -104,8 +104,15 @@ def checked(raw: RawCase, nodata: float | str | None, where: str) -> RawCase:
     """Returns a case with its positions without information marked, the others being finite.
 
     Raises:
-        InputError: if the image has NaN or infinity where it should hold information.
+        InputError: if the image is none: of other things than finite numbers, or without axes.
     """
+    if raw.image.dtype.kind not in "fiub":
+        raise InputError(f"{where}: an image must hold numbers, got the type {raw.image.dtype}")
+    if raw.image.ndim not in (2, 3, 4):
+        raise InputError(
+            f"{where}: an image must have 1 to 3 spatial axes, got {raw.image.ndim - 1} "
+            "besides that of channels"
+        )
     raw = mark_nodata(raw, nodata)
     known = raw.image if raw.valid is None else raw.image[:, raw.valid]
     if known.size == 0:

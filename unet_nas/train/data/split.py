@@ -74,7 +74,8 @@ def split_cases(
     for item, group in zip(items, groups, strict=True):
         if item.part is not None:
             _assign(parts, group, item.part, item.name)
-    known = {item.name: group for item, group in zip(items, groups, strict=True)}
+    known = {group: group for group in groups}  # a list may name groups as well as cases
+    known |= {item.name: group for item, group in zip(items, groups, strict=True)}
     for part, wanted in (("test", split.test), ("validation", split.validation)):
         for name in _names(wanted, base, part):
             if stem(name) not in known and name not in known:
@@ -116,7 +117,7 @@ def _draw(free: Sequence[str], parts: dict[str, Part], split: Split, seed: int) 
     drawn: dict[str, Part] = {}
     if isinstance(split.test, float) and "test" not in parts.values():
         # of two groups one is for validation: no test then
-        number = _number(split.test, len(free), least=int(len(free) > 2))
+        number = _number(split.test, len(free), least=int(len(free) > 2), most=len(free) - 2)
         drawn |= dict.fromkeys(order[:number], "test")
         order = order[number:]
     if split.folds is not None:
@@ -126,13 +127,14 @@ def _draw(free: Sequence[str], parts: dict[str, Part], split: Split, seed: int) 
             )
         drawn |= dict.fromkeys(order[split.fold :: split.folds], "validation")
     elif isinstance(split.validation, float) and "validation" not in parts.values():
-        number = _number(split.validation, len(free), least=1)
+        number = _number(split.validation, len(free), least=1, most=len(order) - 1)
         drawn |= dict.fromkeys(order[:number], "validation")
     return drawn
 
 
-def _number(share: float, whole: int, *, least: int) -> int:
-    return 0 if share == 0 else max(least, round(share * whole))
+def _number(share: float, whole: int, *, least: int, most: int) -> int:
+    """Returns how many groups a share is, leaving enough for the other parts."""
+    return 0 if share == 0 else max(0, min(max(least, round(share * whole)), most))
 
 
 def _refuse_empty(parts: Sequence[Part], groups: Sequence[str]) -> None:

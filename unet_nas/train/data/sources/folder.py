@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -13,12 +14,15 @@ from unet_nas.errors import InputError
 from unet_nas.train.data.cases import Array
 from unet_nas.train.data.config import DataConfig
 from unet_nas.train.data.files import Reading, count_pages, read_image, read_mask
-from unet_nas.train.data.names import ENDINGS, ending, listed, stem
+from unet_nas.train.data.names import ENDINGS, by, ending, listed, stem
 from unet_nas.train.data.paths import find_folder
 from unet_nas.train.data.raw import Item, Listing, RawCase
 from unet_nas.train.data.sources.options import Folder
 
 __all__ = ["files_in", "list_cases"]
+
+#: where labels that overlap are stored: each in a file of its own, or as channels of one
+Labels: TypeAlias = Literal["none", "files", "one file"]
 
 _MASK_FOLDERS = ("masks", "labels", "annotations", "mask", "label", "labelsTr", "gt")
 _IMAGE_FOLDERS = ("image", "imgs", "img", "imagesTr")
@@ -34,14 +38,14 @@ def list_cases(source: Folder, config: DataConfig, base: Path) -> Listing:
     root = find_folder(source.path, base, "data.source")
     images, pairs = _pairs(source, root)
     labels = tuple(source.masks) if isinstance(source.masks, dict) else None
-    multi_label = config.multi_label or labels is not None
+    overlap: Labels = "files" if labels else "one file" if config.multi_label else "none"
     reading = Reading(
         pages=source.pages, keep_alpha=config.channels is not None, nodata=config.nodata
     )
     items = [
         item
         for name, image in images.items()
-        for item in _items(name, image, pairs[name], reading, multi_label=multi_label)
+        for item in _items(name, image, pairs[name], reading, overlap)
     ]
     nifti = any(ending(path.name).startswith(".nii") for path in images.values())
     return Listing(
@@ -49,7 +53,7 @@ def list_cases(source: Folder, config: DataConfig, base: Path) -> Listing:
         items,
         unit="mm" if nifti else "px",
         class_names=labels,
-        multi_label=multi_label,
+        multi_label=overlap != "none",
     )
 
 
@@ -153,10 +157,15 @@ def _matched(
     used = set(matched.values())
     spare = [path.name for path in found.values() if path not in used]
     if spare:
-        raise InputError(
-            f"data.source: {len(spare)} masks in {masks} have no image in {folder}: "
-            f"{listed(spare)}; add the images or remove the masks"
+        masks_have = (
+            f"{len(spare)} masks in {masks} have" if len(spare) > 1 else f"a mask in {masks} has"
         )
+        fix = (
+            "add the images or remove the masks"
+            if len(spare) > 1
+            else "add the image or remove the mask"
+        )
+        raise InputError(f"data.source: {masks_have} no image in {folder}: {listed(spare)}; {fix}")
     return matched
 
 
@@ -186,12 +195,12 @@ def _pairs_in_one(
 
 
 def _items(
-    name: str, image: Path, masks: tuple[Path, ...], reading: Reading, *, multi_label: bool
+    name: str, image: Path, masks: tuple[Path, ...], reading: Reading, labels: Labels
 ) -> Iterator[Item]:
     """Yields the case of a file, or one for each of its slices, which are one group."""
 
     def item(title: str, one: Reading) -> Item:
-        read: Callable[[], RawCase] = partial(_read, image, masks, one, multi_label=multi_label)
+        read: Callable[[], RawCase] = partial(_read, image, masks, one, labels)
         return Item(title, name, read, where=str(image))
 
     if reading.pages != "slices":
@@ -203,19 +212,19 @@ def _items(
         yield item(f"{name}[{page:0{digits}}]", replace(reading, page=page))
 
 
-def _read(image: Path, masks: tuple[Path, ...], reading: Reading, *, multi_label: bool) -> RawCase:
-    several = len(masks) > 1
-    as_labels = replace(reading, channel_axis="first" if multi_label and not several else None)
-    found = [read_mask(path, as_labels, multi_label=multi_label and not several) for path in masks]
+def _read(image: Path, masks: tuple[Path, ...], reading: Reading, labels: Labels) -> RawCase:
+    in_one_file = labels == "one file"
+    as_mask = reading
+    if in_one_file:  # its pages are the labels, whatever those of the image are
+        as_mask = replace(reading, channel_axis="first", pages=reading.pages or "channels")
+    found = [read_mask(path, as_mask, multi_label=in_one_file) for path in masks]
     arrays = [raw.mask for raw in found if raw.mask is not None]
-    mask = (
-        _stacked(arrays, masks) if several or (multi_label and arrays[0].ndim == 2) else arrays[0]
-    )
+    mask = _stacked(arrays, masks) if labels == "files" else arrays[0]
     like = found[0].image.shape[1:]
     raw = read_image(image, replace(reading, like=like))
     if raw.image.shape[1:] != like:
         raise InputError(
-            f"{image}: is {_by(raw.image.shape[1:])} and its mask {masks[0].name} {_by(like)}; "
+            f"{image}: is {by(raw.image.shape[1:])} and its mask {masks[0].name} {by(like)}; "
             "image and mask must have the same size"
         )
     return replace(raw, mask=mask)
@@ -225,11 +234,7 @@ def _stacked(arrays: list[Array], paths: tuple[Path, ...]) -> Array:
     for array, path in zip(arrays, paths, strict=True):
         if array.shape != arrays[0].shape:
             raise InputError(
-                f"{path}: is {_by(array.shape)} and {paths[0]} {_by(arrays[0].shape)}; the masks "
+                f"{path}: is {by(array.shape)} and {paths[0]} {by(arrays[0].shape)}; the masks "
                 "of all labels must have the same size"
             )
     return np.stack(arrays)
-
-
-def _by(shape: tuple[int, ...]) -> str:
-    return "×".join(map(str, shape))

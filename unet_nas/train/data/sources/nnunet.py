@@ -16,7 +16,7 @@ from unet_nas.errors import InputError
 from unet_nas.train.data.cases import IGNORE, Array, Part
 from unet_nas.train.data.config import DataConfig
 from unet_nas.train.data.files import Reading, read_image, read_mask
-from unet_nas.train.data.names import ENDINGS, listed
+from unet_nas.train.data.names import ENDINGS, by, listed
 from unet_nas.train.data.paths import find_folder
 from unet_nas.train.data.raw import Item, Listing, RawCase
 
@@ -139,8 +139,8 @@ def _read(images: Sequence[Path], label: Path, about: _Description, reading: Rea
     for path, part in zip(images, parts, strict=True):
         if part.image.shape[1:] != mask.image.shape[1:]:
             raise InputError(
-                f"{path}: has the shape {_by(part.image)} and its mask {label.name} "
-                f"{_by(mask.image)}; image and mask must have the same size"
+                f"{path}: has the shape {by(part.image.shape[1:])} and its mask {label.name} "
+                f"{by(mask.image.shape[1:])}; image and mask must have the same size"
             )
     valid = [part.valid for part in parts if part.valid is not None]
     return replace(
@@ -208,7 +208,3 @@ def _label_values(path: Path, name: str, value: Any) -> tuple[int, ...]:
     if not values or not all(isinstance(v, int) and not isinstance(v, bool) for v in values):
         raise InputError(f"{path}: the label {name!r} must be an integer or a list, got {value!r}")
     return tuple(values)
-
-
-def _by(image: Array) -> str:
-    return "×".join(map(str, image.shape[1:]))

@@ -1,0 +1,1 @@
+"""What the principles of U-Nets say about a network at hand, read from its graph."""

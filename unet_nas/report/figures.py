@@ -25,6 +25,9 @@ __all__ = [
 #: dominated points beyond these are left out of the page's plot, evenly over the cost
 MOST_POINTS = 1_500
 _SLICES = 6
+_MOST_EFFECTS = 32
+#: so many different numbers get a place each instead of a scale
+_FEW = 8
 
 
 # --- the Pareto front ---------------------------------------------------------------------
@@ -227,9 +230,12 @@ def _slice(findings: Findings, name: str, entries: Sequence[Entry], score: Quant
     known = thinned([e for e in entries if name in e.record.parameters], 400)
     values = [e.record.parameters[name] for e in known]
     numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-    if len(set(map(str, values))) < 2:
+    different = sorted(set(values)) if numbers else sorted({str(value) for value in values})
+    if len(different) < 2:
         return None
-    words = () if numbers else tuple(sorted({str(value) for value in values}))
+    if len(different) <= _FEW:  # a scale of numbers in between would only mislead
+        numbers = False
+    words = () if numbers else tuple(str(value) for value in different)
     series = Series(
         "",
         "points",
@@ -246,7 +252,11 @@ def _slice(findings: Findings, name: str, entries: Sequence[Entry], score: Quant
 
 
 def effects_plot(found: Sequence[Effect], score: Quantity) -> Plot | None:
-    """Returns the mean score of each choice at matched cost, with standard errors."""
+    """Returns the mean score of each choice at matched cost, with standard errors.
+
+    Choices of a single network have no error and are left to the table.
+    """
+    found = [effect for effect in found if effect.error is not None][:_MOST_EFFECTS]
     if not found:
         return None
     words = tuple(f"{parameter_name(e.parameter)} = {e.value}" for e in found)

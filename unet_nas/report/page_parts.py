@@ -35,6 +35,7 @@ __all__ = ["Card", "Fact", "answers", "budget_facts", "cards", "provenance", "ro
 _SCORE = Quantity("score", "score")
 _MOST_FAILURES = 100
 _MOST_ROWS = 500
+_MOST_LISTED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +264,7 @@ class Provenance:
 
     run: Run
     facts: tuple[Fact, ...]
+    data: tuple[Fact, ...]
     conventions: tuple[Fact, ...]
     states: tuple[Fact, ...]
     failures: tuple[tuple[str, str, str], ...]
@@ -287,13 +289,13 @@ def provenance(run: Run) -> Provenance:
         Fact("sampler", _arguments(header.sampler)),
         Fact("pruner", _arguments(header.pruner) if header.pruner else "none"),
         Fact("versions", ", ".join(f"{k} {v}" for k, v in header.versions.items())),
-        Fact("data", _arguments({k: v for k, v in header.data.items() if k != "notes"})),
         Fact("started", header.started or "not recorded"),
         Fact("finished", header.finished or "not yet"),
     ]
     return Provenance(
         run,
         tuple(facts),
+        tuple(_flat({k: v for k, v in header.data.items() if k != "notes"})),
         tuple(Fact(name, text) for name, text in header.conventions.items()),
         tuple(_states(run)),
         tuple(listed[:_MOST_FAILURES]),
@@ -307,6 +309,27 @@ def _precisions(run: Run) -> str:
     device: Device = "cuda" if run.header.device.startswith("cuda") else "cpu"
     trained = (conditions_of({"train": r.train}).training(device) for r in run.trials)
     return ", ".join(sorted({training.precision for training in trained})) or "not recorded"
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[Fact]:
+    """Yields every value of nested mappings under its dotted name; lists on one line."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        elif value not in (None, "", [], ()):
+            shown = _listed(value) if isinstance(value, list | tuple) else _value(value)
+            yield Fact(f"{prefix}{name}".replace("_", " "), shown)
+
+
+def _listed(values: Sequence[Any]) -> str:
+    """Returns a list on one line; of a long one the first and how many there are.
+
+    >>> _listed([1, 2]), _listed(range(70))
+    ('1, 2', '0, 1, 2, … (70 in all; run.json has them)')
+    """
+    if len(values) <= _MOST_LISTED:
+        return ", ".join(map(str, values))
+    return f"{', '.join(map(str, values[:3]))}, … ({len(values)} in all; run.json has them)"
 
 
 def _arguments(values: dict[str, Any]) -> str:

@@ -161,7 +161,7 @@ def test_one_trial_renders(tmp_path):
     page = read(page_of(writer.write([writer.record(0)])))
     assert "card-t0-0" in page.ids
     assert "Two different networks within the budget are needed" in " ".join(page.text)
-    assert "best Dice · knee point · cheapest within 1 % of the best" in page.text
+    assert "best Dice · knee point · cheapest within 1 %" in page.text
 
 
 def test_only_failed_trials_render(tmp_path):

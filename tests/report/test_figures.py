@@ -14,6 +14,7 @@ from unet_nas.report import figures
 from unet_nas.report.effects import effects
 from unet_nas.report.figure_files import figure_files
 from unet_nas.report.findings import Findings
+from unet_nas.report.hypervolume_figures import hypervolume_plots
 from unet_nas.report.matplotlib_figures import COLUMN_IN, PAGE_IN, plot_files
 from unet_nas.report.network_figures import (
     network_of,
@@ -32,7 +33,7 @@ from unet_nas.unet.architecture import Architecture
 def plots(findings) -> list[Plot]:
     run, best = findings.runs[0], findings.front[-1]
     network = network_of(best.record, run)
-    found = [*figures.pareto_plots(findings), *figures.hypervolume_plots(findings)]
+    found = [*figures.pareto_plots(findings), *hypervolume_plots(findings)]
     found += [figures.importance_plot(run, "importances"), *figures.slice_plots(findings)]
     found += [figures.effects_plot(effects(findings, COSTS["macs"]), findings.score)]
     found += [stage_plot("n", network), timeline_plot("n", network)]
@@ -136,12 +137,21 @@ def test_stage_costs_are_those_of_the_audit(findings):
 
 def test_hypervolume_of_several_runs_has_a_band(tmp_path):
     runs = [read_run(write_study(tmp_path / str(n), 6, seed=n)) for n in range(3)]
-    trials, seconds = figures.hypervolume_plots(Findings.of(runs))
-    kinds = [(one.kind, one.name) for one in trials.series]
-    assert kinds == [("band", ""), ("step", "tpe, mean of 3 runs")]
-    band, mean = trials.series
-    assert all(low <= y <= high for low, y, high in zip(band.low, mean.y, band.high, strict=True))
-    assert len(seconds.series) == 3
+    trials, seconds = hypervolume_plots(Findings.of(runs))
+    for plot in (trials, seconds):
+        kinds = [(one.kind, one.name) for one in plot.series]
+        assert kinds == [("band", ""), ("step", "tpe, mean of 3 runs with 95 % interval")]
+        band, mean = plot.series
+        assert all(a <= y <= b for a, y, b in zip(band.low, mean.y, band.high, strict=True))
+    alone = [hypervolume_plots(Findings.of([run]))[0].series[0] for run in runs]
+    assert [one.kind for one in alone] == ["step"] * 3
+
+
+def test_hypervolume_ends_at_that_of_the_whole_search(findings):
+    for plot in hypervolume_plots(findings):
+        (curve,) = plot.series
+        assert curve.y[-1] == pytest.approx(findings.hypervolume)
+        assert list(curve.y) == sorted(curve.y)
 
 
 def test_depth_histogram_shows_a_collapse(tmp_path):

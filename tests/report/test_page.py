@@ -187,7 +187,7 @@ def test_five_thousand_trials_stay_light(tmp_path):
 def test_three_objectives_have_pairwise_panels(tmp_path):
     folder = write_study(tmp_path, 12, objectives=(DICE, MACS, MEMORY))
     html = page_of(folder)
-    panels = html[html.index('class="grid two">') : html.index('role="tablist"')]
+    panels = html[html.index('class="grid three">') : html.index('role="tablist"')]
     names = re.findall(r'data-plot="([^"]+)"', panels)
     assert names == [
         "pareto-dice-macs",

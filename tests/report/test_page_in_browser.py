@@ -38,6 +38,7 @@ class Visit:
 
 
 def visit(browser, path: Path, width: int = 1280, scheme: str = "light") -> Visit:
+    """Opens a page and listens to what it says and asks for."""
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     made = Visit(page)
     page.on("console", lambda m: made.said.append(m.text) if m.type in ("error", "warning") else 0)
@@ -155,13 +156,14 @@ def test_paper_gets_everything_opened_and_drawn(browser, report, tmp_path):
 def test_a_page_of_500_trials_and_12_cards_loads_in_two_seconds(browser, tmp_path):
     path = write_report(write_many(tmp_path / "study", 500), tmp_path / "out", paper=False)
     assert path.stat().st_size < 8e6
-    # the time of the page's own process: other tests may be running beside this one
-    page = visit(browser, path).page
-    page.wait_for_selector("#pareto-panel .main-svg, #answer")
-    metrics = page.context.new_cdp_session(page)
-    metrics.send("Performance.enable")
-    found = {m["name"]: m["value"] for m in metrics.send("Performance.getMetrics")["metrics"]}
-    assert found["TaskDuration"] < 2.0
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    # processor time of the page's own thread: other tests may be running beside this one
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable", {"timeDomain": "threadTicks"})
+    page.goto(path.as_uri())
+    page.wait_for_selector("#answer .answer")
+    found = {m["name"]: m["value"] for m in session.send("Performance.getMetrics")["metrics"]}
+    assert 0.05 < found["TaskDuration"] < 2.0
     page.close()
 
 

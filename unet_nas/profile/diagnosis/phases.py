@@ -25,7 +25,7 @@ from unet_nas.unet.graph import lower
 
 #: positions per axis of the constant map that is brought up
 _SIZE = 8
-DRAWS = 128
+DRAWS = 64
 #: energies that differ by more than this are not equal by chance
 _UNEVEN = 0.25
 

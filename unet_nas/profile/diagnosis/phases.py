@@ -125,7 +125,7 @@ def findings(result: Sequence[Phases]) -> Iterator[Finding]:
     if uneven:
         worst = max(uneven, key=lambda one: one.energy_spread)
         text = (
-            f"{listed([one.name for one in uneven])}: with all-ones kernels a constant comes out "
+            f"{_names(uneven)}: with all-ones kernels a constant comes out "
             f"{max(worst.ones) / max(1e-12, min(worst.ones)):.3g} times as large on some phases as "
             f"on others, and over {DRAWS} random initialisations their energy differs by "
             f"{percent(worst.energy_spread)} of its mean"
@@ -135,10 +135,15 @@ def findings(result: Sequence[Phases]) -> Iterator[Finding]:
     if noisy:
         worst = max(noisy, key=lambda one: one.contrast)
         text = (
-            f"{listed([one.name for one in noisy])}: even in the mean, but any one initialisation "
+            f"{_names(noisy)}: even in the mean, but any one initialisation "
             f"starts with {percent(worst.contrast)} of its energy as differences between phases"
         )
         yield Finding("phases", "note", worst.contrast / 4, text)
+
+
+def _names(found: Sequence[Phases]) -> str:
+    names = [one.name for one in found]
+    return listed(names) if len(names) < 3 else f"{names[0]} to {names[-1]}"
 
 
 def figure(result: Sequence[Phases]) -> Figure:

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed.stamp
 
-.PHONY: test lint format docs clean
+.PHONY: test lint format docs figures clean
 .DELETE_ON_ERROR:
 
 test: lint
@@ -38,3 +38,7 @@ clean:
 
 docs: $(INSTALLED)
 	$(BIN)/python docs/generate.py
+
+# the figures of docs/principles.md; a minute, as small networks are trained
+figures: $(INSTALLED)
+	$(BIN)/python docs/figures.py

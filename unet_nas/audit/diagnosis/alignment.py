@@ -341,7 +341,7 @@ def figure(result: Alignment | None) -> Figure | None:
     shares = Panel(
         "Output of each alignment",
         "align",
-        "positions of the output (% of the input)",
+        "output (% of the input)",
         (
             Series(
                 "",

@@ -22,7 +22,7 @@ from unet_nas.unet.architecture import Architecture
 #: per number of axes, positions of the output that the training experiments ask for
 _OUTPUT = {1: 128, 2: 32, 3: 16}
 #: multiply-accumulates of a forward pass of one sample, for each experiment
-_TRAINING_MACS, _GRADIENT_MACS, _FIELD_MACS = 10_000_000, 300_000_000, 1_000_000_000
+_TRAINING_MACS, _GRADIENT_MACS, _FIELD_MACS = 15_000_000, 300_000_000, 1_000_000_000
 #: fewest steps of a training that cannot be made cheaper
 _FEWEST_STEPS = 30
 

@@ -25,7 +25,7 @@ from unet_nas.unet.graph import lower
 
 #: positions per axis of the constant map that is brought up
 _SIZE = 8
-DRAWS = 64
+DRAWS = 128
 #: energies that differ by more than this are not equal by chance
 _UNEVEN = 0.25
 
@@ -125,7 +125,7 @@ def findings(result: Sequence[Phases]) -> Iterator[Finding]:
     if uneven:
         worst = max(uneven, key=lambda one: one.energy_spread)
         text = (
-            f"{_names(uneven)}: with all-ones kernels a constant comes out "
+            f"{listed([one.name for one in uneven])}: with all-ones kernels a constant comes out "
             f"{max(worst.ones) / max(1e-12, min(worst.ones)):.3g} times as large on some phases as "
             f"on others, and over {DRAWS} random initialisations their energy differs by "
             f"{percent(worst.energy_spread)} of its mean"
@@ -135,15 +135,10 @@ def findings(result: Sequence[Phases]) -> Iterator[Finding]:
     if noisy:
         worst = max(noisy, key=lambda one: one.contrast)
         text = (
-            f"{_names(noisy)}: even in the mean, but any one initialisation "
+            f"{listed([one.name for one in noisy])}: even in the mean, but any one initialisation "
             f"starts with {percent(worst.contrast)} of its energy as differences between phases"
         )
         yield Finding("phases", "note", worst.contrast / 4, text)
-
-
-def _names(found: Sequence[Phases]) -> str:
-    names = [one.name for one in found]
-    return listed(names) if len(names) < 3 else f"{names[0]} to {names[-1]}"
 
 
 def figure(result: Sequence[Phases]) -> Figure:
@@ -153,7 +148,7 @@ def figure(result: Sequence[Phases]) -> Figure:
     spreads = Panel(
         "Unevenness between phases",
         "up-sampling",
-        "largest − smallest, over the mean",
+        "(largest − smallest) / mean",
         (
             Series("all-ones kernels", places, tuple(one.ones_spread for one in result)),
             Series("mean energy, random", places, tuple(one.energy_spread for one in result)),
@@ -164,7 +159,7 @@ def figure(result: Sequence[Phases]) -> Figure:
     contrast = Panel(
         "Contrast of one initialisation",
         "up-sampling",
-        "variance between phases / energy",
+        "variance / energy",
         (Series("", places, tuple(one.contrast for one in result)),),
         kind="bars",
         ticks=names,

@@ -23,6 +23,7 @@ from unet_nas import Architecture
 from unet_nas.cli import main
 from unet_nas.operators.catalogue import Option, describe, operators
 from unet_nas.report.listings import meaning
+from unet_nas.search.config import Baseline, Finalists, SearchConfig
 from unet_nas.train.data.config import DataConfig, Split
 from unet_nas.train.data.options import Augment
 from unet_nas.train.data.sources.options import Source
@@ -135,6 +136,24 @@ def data_reference(text: str) -> str:
     return _filled(text, parts)
 
 
+# --- docs/search.md ------------------------------------------------------------------------
+
+
+def _by_name(option: Option) -> Option:
+    """Writes a default that has a name, and no options, as people do."""
+    return replace(option, default=option.default.removeprefix("type=").strip("'"))
+
+
+def search_reference(text: str) -> str:
+    """Returns a text with the options of a search."""
+    parts = {
+        "search": _table(_by_name(option) for option in _fields(SearchConfig)),
+        "finalists": _table(_fields(Finalists)),
+        "baselines": _table(_fields(Baseline)),
+    }
+    return _filled(text, parts)
+
+
 def _options(source: type[BaseModel]) -> list[Option]:
     return [option for option in _fields(source) if option.name != "type"]
 
@@ -159,6 +178,7 @@ def exported(text: str) -> str:
 if __name__ == "__main__":
     pages = {"README.md": readme, "docs/architecture.md": reference, "docs/export.md": exported}
     pages["docs/data.md"] = data_reference
+    pages["docs/search.md"] = search_reference
     for name, fill in pages.items():
         path = ROOT / name
         path.write_text(fill(path.read_text(encoding="utf-8")), encoding="utf-8")

@@ -46,6 +46,11 @@ def test_every_table_of_the_page_on_data_is_that_of_the_code(generate):
     assert {name for name in options if f"| `{name}` |" not in text} == set()
 
 
+def test_every_table_of_the_page_on_searching_is_that_of_the_code(generate):
+    text = (ROOT / "docs" / "search.md").read_text(encoding="utf-8")
+    assert generate.search_reference(text) == text, f"docs/search.md is {STALE}"
+
+
 def test_every_example_of_the_page_on_data_is_valid():
     text = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
     examples = re.findall(r"```yaml\n(data:.*?)```", text, re.DOTALL)

@@ -131,7 +131,9 @@ def test_finalists_train_longer():
 
 
 def test_a_study_takes_channels_and_classes_from_the_data():
-    study = load_study(TEXT, ["train.patch_size=16"]).bound_to(Task(1, 3, ("a", "b", "c"), multi_label=True))
+    study = load_study(TEXT, ["train.patch_size=16"]).bound_to(
+        Task(1, 3, ("a", "b", "c"), multi_label=True)
+    )
     tree = study.space.tree["architecture"].variant(1)
     assert (tree["spatial_dims"], tree["in_channels"], tree["classes"]) == (1, 3, 3)
     assert study.space.tree["data"]["multi_label"] is True

@@ -96,7 +96,7 @@ def test_two_searches_in_one_folder_refuse_each_other(tmp_path):
     with Folder(tmp_path).occupied(join=False) as mine:
         assert mine.owner
         assert mine.alone
-        with pytest.raises(InputError, match="another search runs in .* --join to work"):
+        with pytest.raises(InputError, match=r"another search runs in .* --join to work"):
             run(tmp_path)
         assert run(tmp_path, join=True, trials=2).trials == 2
     assert not (tmp_path / "run.json").exists()  # the owner keeps the header
@@ -139,9 +139,7 @@ def test_a_measured_limit_is_a_constraint_on_every_trial(tmp_path):
         assert record.constraints == {"latency": record.architecture["width"] - 8}
     assert {record.feasible for record in records} == {True, False}
     assert all(record.architecture["width"] <= 8 for record in result.front)
-    study = optuna.load_study(
-        study_name="unet_nas", storage=f"sqlite:///{tmp_path / 'study.db'}"
-    )
+    study = optuna.load_study(study_name="unet_nas", storage=f"sqlite:///{tmp_path / 'study.db'}")
     assert all("latency" in trial.constraints for trial in study.trials)
 
 
@@ -160,7 +158,10 @@ def test_a_space_that_is_used_up(tmp_path):
         (["growth={float: [1.9, 2]}", "budget.macs=5", "search.uniform_draws=20"], "relax budget"),
         (["baselines=[preset:unet-2015]"], "does not run on patches of 16x16"),
         (["baselines=[preset:unet-2016]"], "no preset is called 'unet-2016'"),
-        (["search.sampler=CmaEsSampler", "objectives=[dice, macs]"], "search.sampler: CmaEsSampler: "),
+        (
+            ["search.sampler=CmaEsSampler", "objectives=[dice, macs]"],
+            "search.sampler: CmaEsSampler: ",
+        ),
         (["search.workers=5"], "at most 4 workers, got 5"),
         (["in_channels=3"], "must be 1, as the data are, got 3"),
     ],
@@ -177,7 +178,9 @@ def test_a_search_in_which_everything_fails_ends(tmp_path):
         def evaluate(self, job, on_point):
             raise RuntimeError("the disk of the data is gone")
 
-    with pytest.raises(UnetNasError, match="first 5 trials have all failed.*RuntimeError: the disk"):
+    with pytest.raises(
+        UnetNasError, match=r"first 5 trials have all failed.*RuntimeError: the disk"
+    ):
         run(tmp_path, make=lambda *_: Broken())
 
 

@@ -123,7 +123,7 @@ def test_the_trial_of_a_worker_that_died(place):
 
 
 def test_two_that_bury_one_trial_queue_it_once(place):
-    trial, _ = begin(place)
+    begin(place)
     frozen = place.optuna.trials[0]
     recovery.requeue(place.optuna, place.claims, frozen)
     recovery.requeue(place.optuna, place.claims, frozen)

@@ -1,12 +1,9 @@
-"""Searches without training: an evaluator that computes a score, and a process to be killed.
-
-``python -m tests.support.searching FILE OUT [WORKERS]`` runs a search with it.
-"""
+"""Searches without training: an evaluator that computes a score, and processes to be killed."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import multiprocessing
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,6 +15,7 @@ from unet_nas.records.study import Point, TrialFailure
 from unet_nas.search.driver import Options, search
 from unet_nas.search.evaluate import Job, OnPoint, Outcome
 from unet_nas.search.load import Study, load_study
+from unet_nas.search.progress import Display
 from unet_nas.train.data.cases import Task
 
 TEXT = """\
@@ -93,31 +91,32 @@ def killed_until_done(
 ) -> tuple[int, set[str]]:
     """Runs a search that is killed (SIGKILL) after so many seconds each, and then left alone.
 
-    Moments are counted from when the run takes up its trials. Returns how often it was killed
-    while it ran, and the trials that had a whole record before any of the kills.
+    The processes are forked: they have loaded all they need, and the moments are those of the
+    search. Returns how often it was killed while it ran, and the trials that had a whole record
+    before any of the kills.
     """
-    command = [sys.executable, "-m", __name__, str(file), str(out), str(workers)]
+    context = multiprocessing.get_context("fork")
     kills, whole = 0, set()
     for moment in moments:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        assert process.stdout is not None
-        process.stdout.readline()  # it has loaded what it needs
-        try:
-            process.wait(moment)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            kills += 1
+        process = context.Process(target=main, args=(file, out, workers))
+        process.start()
+        process.join(moment)
+        kills += process.is_alive()
+        process.kill()
+        process.join()
         whole |= {path.parent.name for path in out.glob("trials/*/record.json")}
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    process = context.Process(target=main, args=(file, out, workers))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
     return kills, whole
 
 
-def main(file: str, out: str, workers: str = "1") -> None:
-    study = load_study(file)
-    print("ready", flush=True)
-    search(study, Options(Path(out), workers=int(workers)), make=make_slow)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+def main(file: Path, out: Path, workers: int = 1) -> None:
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        search(
+            load_study(file),
+            Options(out, workers=workers),
+            make=make_slow,
+            display=Display(nowhere),
+        )

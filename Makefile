@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
 INSTALLED := $(VENV)/installed.stamp
 DEMO := $(VENV)/demo.stamp
 
-.PHONY: test demo lint format docs clean
+.PHONY: test demo lint format docs figures clean
 .DELETE_ON_ERROR:
 
 test: lint
@@ -50,3 +50,7 @@ clean:
 
 docs: $(INSTALLED)
 	$(BIN)/python docs/generate.py
+
+# the figures of docs/principles.md; a minute, as small networks are trained
+figures: $(INSTALLED)
+	$(BIN)/python docs/figures.py

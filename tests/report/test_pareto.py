@@ -74,7 +74,9 @@ def test_hypervolume_of_optuna_agrees_in_two_and_three_objectives():
 
 def test_what_lies_beyond_the_reference_point_adds_nothing():
     inside, beyond = [1.0, 1.0], [0.0, 9.0]
-    assert hypervolume(np.array([inside, beyond]), (3, 3)) == hypervolume(np.array([inside]), (3, 3))
+    assert hypervolume(np.array([inside, beyond]), (3, 3)) == hypervolume(
+        np.array([inside]), (3, 3)
+    )
     assert hypervolume(np.empty((0, 2)), (3, 3)) == 0.0
 
 

@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -221,7 +222,7 @@ class Writer:
                 "memory": "bytes of tensors alive at once",
                 "Dice": "mean over the classes but the background",
             },
-            space=space_json(self.space),
+            space=space_json(),
             importances={spec.name: shares for spec in self.objectives},
             started=START.isoformat(),
             finished=(START + timedelta(seconds=self.clock)).isoformat(),
@@ -276,9 +277,11 @@ def full_train(train: dict[str, Any]) -> dict[str, Any]:
     return known | {"steps": 160, "learning_rate": train.get("learning_rate", 1e-3)}
 
 
-def space_json(space: Space) -> dict[str, Any]:
+@cache
+def space_json() -> dict[str, Any]:
     """Returns what ``unet-nas space --json`` prints."""
-    return json.loads(json.dumps(space_page.as_json("demo.yaml", survey(space, samples=300))))
+    found = survey(load_space(SPACE), samples=150)
+    return json.loads(json.dumps(space_page.as_json("demo.yaml", found)))
 
 
 def _place(record: TrialRecord) -> str:
@@ -318,6 +321,8 @@ def write_many(folder: Path, trials: int) -> Path:
         metrics = {**record.metrics, "dice": score}
         objectives = {**record.objectives, "dice": score}
         records.append(
-            replace(record, name=f"#{number}", number=number, metrics=metrics, objectives=objectives)
+            replace(
+                record, name=f"#{number}", number=number, metrics=metrics, objectives=objectives
+            )
         )
     return writer.write(records)

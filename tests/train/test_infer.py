@@ -3,7 +3,8 @@ import torch
 from torch import nn
 
 from unet_nas import Architecture, build
-from unet_nas.train.infer import Predictor, predict, tiled_axis, whole_axis
+from unet_nas.train.infer import Predictor, predict
+from unet_nas.train.tiles import tiled_axis, whole_axis
 
 VALID = {"padding": "valid", "align": "crop", "depth": 2, "width": 4}
 SAME = {"depth": 2, "width": 4}

@@ -5,6 +5,7 @@ import torch
 from tests.train.blobs import case, dataset, task
 from unet_nas import Architecture, build
 from unet_nas.errors import InputError
+from unet_nas.train.config import TrainConfig
 from unet_nas.train.data.cases import Task
 from unet_nas.train.metric_names import ACCURACY, accuracy
 from unet_nas.train.metrics import (
@@ -247,3 +248,9 @@ def test_the_table_of_metrics_says_all_that_the_search_needs():
     assert accuracy("dice[nucleus]").direction == "maximize"
     assert ACCURACY["hd95"].direction == "minimize"
     assert ACCURACY["hd95"].unit == "mm"
+
+
+def test_tolerances_come_from_the_section_train():
+    config = TrainConfig.model_validate({"surface_tolerance": 2, "event_tolerance": 75})
+    assert Tolerances.of(config) == Tolerances(surface=2, event=75)
+    assert Tolerances.of(TrainConfig()) == Tolerances()

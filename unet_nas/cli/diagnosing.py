@@ -36,6 +36,10 @@ def diagnose(
         bool,
         typer.Option("--measure", help="Also build it and run small experiments (seconds)."),
     ] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="NAME", help="Only this analysis or experiment; repeat."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the experiments.")] = 0,
     tables: Annotated[
         bool, typer.Option("--tables", help="Also print the numbers per part, stage and fusion.")
@@ -61,10 +65,13 @@ def diagnose(
         raise InputError("diagnose needs FILE (or preset:NAME), or --example; got neither")
     from unet_nas.audit.diagnosis.diagnose import diagnose as run
 
+    if only and tables:
+        raise InputError("--tables shows all analyses: it does not go with --only")
+    analyses, experiments = _chosen(only, measure)
     architecture, size = load(file, assignments), size_of(patch_size)
-    found = run(architecture, size)
+    found = run(architecture, size, only=analyses)
     drawn = found.figures()
-    measured = _measure(architecture, size, seed) if measure else None
+    measured = _measure(architecture, size, experiments, seed) if experiments else None
     if measured is not None:
         drawn += measured.figures
     if as_json:
@@ -79,21 +86,39 @@ def diagnose(
         raise typer.Exit(2)
 
 
-def _measure(architecture: Architecture, size: tuple[int, ...] | None, seed: int) -> Measured:
+def _chosen(only: list[str] | None, measure: bool) -> tuple[list[str], list[str]]:
+    """Returns the analyses and the experiments that were asked for."""
+    from unet_nas.audit.diagnosis.diagnose import SOURCES
+    from unet_nas.profile.diagnosis.experiments import EXPERIMENTS
+
+    for name in only or ():
+        if name in EXPERIMENTS and not measure:
+            raise InputError(f"--only {name} is an experiment: it needs --measure")
+        if name not in {**SOURCES, **EXPERIMENTS}:
+            names = ", ".join([*SOURCES, *EXPERIMENTS])
+            raise InputError(f"--only takes one of {names}, got {name!r}")
+    wanted = {*(only or (*SOURCES, *EXPERIMENTS))}
+    analyses = [name for name in SOURCES if name in wanted]
+    return analyses, [name for name in EXPERIMENTS if measure and name in wanted]
+
+
+def _measure(
+    architecture: Architecture, size: tuple[int, ...] | None, only: list[str], seed: int
+) -> Measured:
     from unet_nas.profile.diagnosis.measure import measure
 
     def tell(message: str) -> None:
         print(f"unet-nas: {message}", file=sys.stderr)
 
-    return measure(architecture, size, seed=seed, on_progress=tell)
+    return measure(architecture, size, only=only, seed=seed, on_progress=tell)
 
 
 def _print_measured(measured: Measured) -> None:
-    from unet_nas.profile.diagnosis.measure import SOURCES
+    from unet_nas.profile.diagnosis.experiments import EXPERIMENTS
     from unet_nas.report.diagnosis_tables import finding_lines
 
     print("\nMeasured:")
-    print_lines(finding_lines(measured.findings, SOURCES))
+    print_lines(finding_lines(measured.findings, EXPERIMENTS))
 
 
 def _print(file: str, found: Diagnosis, tables: bool) -> None:

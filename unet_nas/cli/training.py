@@ -194,12 +194,14 @@ class _Watch:
 
 def _print_scores(trained: Trained) -> None:
     from unet_nas.report.tables import Column, Table
-    from unet_nas.train.metric_names import CONVENTION
 
     rows = [
         (name, f"{value:.4f}", f"{trained.test[name]:.4f}" if name in trained.test else "–")
         for name, value in trained.validation.items()
     ]
     columns = (Column("Metric"), Column("Validation", right=True), Column("Test", right=True))
-    caption = f"{trained.name}, weights of step {trained.best_step:,}. Dice: {CONVENTION['dice']}"
+    caption = (
+        f"{trained.name}, weights of step {trained.best_step:,}; Dice: mean over cases and "
+        "classes, what both truth and prediction lack is left out (docs/training.md)"
+    )
     print_table(Table(columns, tuple(rows), caption=caption), "")

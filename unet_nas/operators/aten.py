@@ -205,8 +205,8 @@ def _broadcast_backward(eager: Eager, function: Function, gradient: Tensor) -> G
     full = [
         None if target is None else eager.new(gradient.elements, width) for target in function.edges
     ]
-    if function.frame is not None:
-        eager.free(function)
+    if function.frame is not None:  # what was made again is let go of before the sums
+        eager.release(function)
     return [
         None if tensor is None else _fitted(eager, tensor, elements, itemsize)
         for tensor, (elements, itemsize) in zip(full, function.wants, strict=True)

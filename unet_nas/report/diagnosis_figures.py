@@ -11,6 +11,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import MaxNLocator
 
 from unet_nas.audit.diagnosis.plots import Figure, Panel
 from unet_nas.files import write_files
@@ -28,6 +29,8 @@ _STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "figure.dpi": 100,
 }
+#: series up to which the legend finds room inside the axes, and words that stand upright
+_INSIDE, _UPRIGHT = 5, 4
 #: points up to which each is marked
 _MARKED = 40
 
@@ -42,7 +45,9 @@ def render(figure: Figure, style: str = "svg") -> bytes:
     with mpl.rc_context(_STYLE):
         columns = min(3, len(figure.panels))
         rows = -(-len(figure.panels) // columns)
-        canvas = Canvas(figsize=(3.6 * columns + 0.6, 2.9 * rows), layout="constrained")
+        crowded = any(len(panel.series) > _INSIDE for panel in figure.panels)
+        size = ((5.2 if crowded else 3.7) * columns + 0.4, 3.0 * rows)
+        canvas = Canvas(figsize=size, layout="constrained")
         FigureCanvasAgg(canvas)
         axes = canvas.subplots(rows, columns, squeeze=False).flat
         for panel, ax in zip(figure.panels, axes, strict=False):
@@ -78,10 +83,24 @@ def _draw(panel: Panel, ax: Axes) -> None:
     {"bars": _bars, "stems": _stems}.get(panel.kind, _lines)(panel, ax)
     if panel.log_y:
         ax.set_yscale("log")
+    if _whole(panel):
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if panel.kind == "bars" and len(panel.series) > 1:
+        ax.margins(y=0.3)  # room for the legend
     if panel.ticks:
-        ax.set_xticks(range(len(panel.ticks)), panel.ticks, rotation=60, ha="right", fontsize=6)
-    if any(series.label for series in panel.series):
+        if len(panel.ticks) <= _UPRIGHT:
+            ax.set_xticks(range(len(panel.ticks)), panel.ticks)
+        else:
+            ax.set_xticks(range(len(panel.ticks)), panel.ticks, rotation=60, ha="right", fontsize=6)
+    if len(panel.series) > _INSIDE:
+        ax.legend(fontsize=6, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    elif any(series.label for series in panel.series):
         ax.legend(fontsize=6)
+
+
+def _whole(panel: Panel) -> bool:
+    """Tells whether the x axis counts something."""
+    return all(x == round(x) for series in panel.series for x in series.x)
 
 
 def _lines(panel: Panel, ax: Axes) -> None:

@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,12 +43,12 @@ def examples_of(record: TrialRecord, run: Run) -> list[Example]:
     path = run.files_of(record) / record.examples
     try:
         return list(_read(path))
-    except (OSError, ValueError, KeyError, EOFError):  # a report does without pictures
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):  # a report does without
         return []
 
 
 def _read(path: Path) -> Iterator[Example]:
-    with np.load(path, allow_pickle=False) as arrays:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         for number in range(_MOST):
             if f"image_{number}" not in arrays:
                 return

@@ -9,6 +9,7 @@ from unet_nas.report import figures
 from unet_nas.report.drawing import layout
 from unet_nas.report.drawing_matplotlib import drawing_files
 from unet_nas.report.findings import Entry, Findings
+from unet_nas.report.hypervolume_figures import hypervolume_plots
 from unet_nas.report.matplotlib_figures import PAGE_IN, plot_files
 from unet_nas.report.network_figures import (
     network_of,
@@ -38,7 +39,7 @@ def _plots(findings: Findings) -> Iterator[Plot]:
         for plot in figures.pareto_plots(findings):
             if {plot.x.title, plot.y.title} <= axes:
                 yield plot
-    yield from figures.hypervolume_plots(findings)
+    yield from hypervolume_plots(findings)
     for number, run in enumerate(findings.runs):
         importances = figures.importance_plot(run, f"importances-{number}")
         if importances is not None:

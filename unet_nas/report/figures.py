@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from unet_nas.records import Run
 from unet_nas.report.effects import Effect, parameter_name
-from unet_nas.report.findings import Entry, Findings, seconds_between
-from unet_nas.report.pareto import hypervolume_trace
+from unet_nas.report.findings import Entry, Findings
 from unet_nas.report.plots import SERIES_ROLES, Axis, Line, Plot, Role, Series
 from unet_nas.report.quantities import Quantity, quantity_of
 
 __all__ = [
     "effects_plot",
-    "hypervolume_plots",
     "importance_plot",
     "pareto_plots",
     "slice_plots",
@@ -29,6 +25,9 @@ __all__ = [
 #: dominated points beyond these are left out of the page's plot, evenly over the cost
 MOST_POINTS = 1_500
 _SLICES = 6
+_MOST_EFFECTS = 32
+#: so many different numbers get a place each instead of a scale
+_FEW = 8
 
 
 # --- the Pareto front ---------------------------------------------------------------------
@@ -66,7 +65,7 @@ def pareto_plot(findings: Findings, x: Quantity, y: Quantity) -> Plot:
     lines = (*_limits(findings, "x", x), *_limits(findings, "y", y))
     return Plot(
         f"pareto-{y.name}-{x.name}",
-        f"{y.title} against {x.title}",
+        f"{y.title[:1].upper()}{y.title[1:]} against {x.title}",
         Axis(x.axis, log=x.cost),
         Axis(y.axis, log=y.cost),
         tuple(one for one in (*series, *others) if one is not None and len(one.x)),
@@ -172,116 +171,6 @@ def escape(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-# --- hypervolume --------------------------------------------------------------------------
-
-
-def hypervolume_plots(findings: Findings) -> list[Plot]:
-    """Returns the hypervolume over trials and over seconds, one curve per sampler.
-
-    Runs with the same sampler (several seeds of a study) become one curve: their mean, with the
-    95 % interval of Student's t.
-    """
-    if not findings.feasible or findings.box <= 0:
-        return []
-    groups: dict[str, list[Run]] = {}
-    for run in findings.runs:
-        groups.setdefault(sampler_name(run), []).append(run)
-    by_trial = [_group_series(findings, name, runs, n) for n, (name, runs) in _numbered(groups)]
-    by_second = [
-        series
-        for number, run in enumerate(findings.runs)
-        if (series := _seconds_series(findings, run, number)) is not None
-    ]
-    y = Axis("hypervolume (share of the box)")
-    title = "Hypervolume over"
-    plots = [
-        Plot(
-            "hypervolume-trials",
-            f"{title} trials",
-            Axis("trials"),
-            y,
-            tuple(series for group in by_trial for series in group),
-        )
-    ]
-    if by_second:
-        axis = Axis("seconds since the start (s)")
-        plots.append(Plot("hypervolume-seconds", f"{title} seconds", axis, y, tuple(by_second)))
-    return plots
-
-
-def _numbered(groups: dict[str, list[Run]]) -> Iterator[tuple[int, tuple[str, list[Run]]]]:
-    yield from enumerate(groups.items())
-
-
-def sampler_name(run: Run) -> str:
-    """Returns the sampler of a run in a word."""
-    sampler = run.header.sampler
-    return str(sampler.get("type") or sampler.get("name") or "sampler not recorded")
-
-
-def _trace(findings: Findings, run: Run) -> NDArray[np.float64]:
-    """Returns the hypervolume after each trial of a run, as a share of the box."""
-    entries = [e for e in findings.trials if e.run is run]
-    losses = findings.losses(entries)
-    losses[[not entry.record.feasible for entry in entries]] = math.nan
-    return hypervolume_trace(losses, findings.reference) / findings.box
-
-
-def _group_series(findings: Findings, name: str, runs: Sequence[Run], number: int) -> list[Series]:
-    traces = [_trace(findings, run) for run in runs if run.trials]
-    if not traces:
-        return []
-    length = min(len(trace) for trace in traces)
-    stack = np.stack([trace[:length] for trace in traces])
-    role = SERIES_ROLES[number % len(SERIES_ROLES)]
-    at = _kept(stack.mean(axis=0))
-    x = [int(i) + 1 for i in at]
-    mean = stack.mean(axis=0)
-    label = name if len(traces) == 1 else f"{name}, mean of {len(traces)} runs"
-    line = Series(label, "step", x, mean[at].tolist(), role)
-    if len(traces) == 1:
-        return [line]
-    half = _t_quantile(len(traces) - 1) * stack.std(axis=0, ddof=1) / math.sqrt(len(traces))
-    low, high = (mean - half)[at].tolist(), (mean + half)[at].tolist()
-    return [Series("", "band", x, mean[at].tolist(), role, low, high), line]
-
-
-def _t_quantile(freedom: int) -> float:
-    """Returns the 97.5 % quantile of Student's t."""
-    from scipy.special import stdtrit  # noqa: PLC0415 - only reports of several runs need it
-
-    return float(stdtrit(freedom, 0.975))
-
-
-def _kept(trace: NDArray[np.float64], most: int = 600) -> NDArray[np.int64]:
-    """Returns the positions where a step curve changes, and evenly more of a long one."""
-    changes = np.flatnonzero(np.diff(trace, prepend=-1.0))
-    if len(changes) > most:
-        changes = changes[np.linspace(0, len(changes) - 1, most).astype(int)]
-    return np.unique(np.append(changes, len(trace) - 1))
-
-
-def _seconds_series(findings: Findings, run: Run, number: int) -> Series | None:
-    entries = [e for e in findings.trials if e.run is run]
-    start = run.header.started or min(
-        (e.record.timing.started for e in entries if e.record.timing), default=""
-    )
-    ends = [seconds_between(start, e.record.timing.finished) if e.record.timing else None
-            for e in entries]  # fmt: skip
-    known = [index for index, end in enumerate(ends) if end is not None]
-    if not known:
-        return None
-    order = sorted(known, key=lambda index: ends[index] or 0.0)
-    losses = findings.losses([entries[i] for i in order])
-    losses[[not entries[i].record.feasible for i in order]] = math.nan
-    trace = hypervolume_trace(losses, findings.reference) / findings.box
-    at = _kept(trace)
-    role = SERIES_ROLES[number % len(SERIES_ROLES)]
-    name = f"{findings.run_label(run)}, {sampler_name(run)}"
-    seconds = [round(ends[order[int(i)]] or 0.0, 3) for i in at]
-    return Series(name, "step", seconds, trace[at].tolist(), role)
-
-
 # --- what mattered ------------------------------------------------------------------------
 
 
@@ -341,9 +230,12 @@ def _slice(findings: Findings, name: str, entries: Sequence[Entry], score: Quant
     known = thinned([e for e in entries if name in e.record.parameters], 400)
     values = [e.record.parameters[name] for e in known]
     numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-    if len(set(map(str, values))) < 2:
+    different = sorted(set(values)) if numbers else sorted({str(value) for value in values})
+    if len(different) < 2:
         return None
-    words = () if numbers else tuple(sorted({str(value) for value in values}))
+    if len(different) <= _FEW:  # a scale of numbers in between would only mislead
+        numbers = False
+    words = () if numbers else tuple(str(value) for value in different)
     series = Series(
         "",
         "points",
@@ -360,7 +252,11 @@ def _slice(findings: Findings, name: str, entries: Sequence[Entry], score: Quant
 
 
 def effects_plot(found: Sequence[Effect], score: Quantity) -> Plot | None:
-    """Returns the mean score of each choice at matched cost, with standard errors."""
+    """Returns the mean score of each choice at matched cost, with standard errors.
+
+    Choices of a single network have no error and are left to the table.
+    """
+    found = [effect for effect in found if effect.error is not None][:_MOST_EFFECTS]
     if not found:
         return None
     words = tuple(f"{parameter_name(e.parameter)} = {e.value}" for e in found)

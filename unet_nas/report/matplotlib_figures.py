@@ -127,7 +127,7 @@ def _draw(plot: Plot, axes: Axes) -> None:
         figure = axes.get_figure()
         assert figure is not None, "the axes were made on one"
         columns = 2 if len(plot.series) < 6 else 3
-        figure.legend(loc="outside upper left", ncols=columns, handlelength=1.2)  # type: ignore[union-attr]
+        figure.legend(loc="outside upper left", ncols=columns, handlelength=1.2)
 
 
 def _limit(plot: Plot, axes: Axes) -> None:

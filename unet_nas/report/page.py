@@ -16,6 +16,7 @@ from unet_nas.report import figures
 from unet_nas.report.effects import effects, parameter_name
 from unet_nas.report.findings import Findings
 from unet_nas.report.html import environment, json_for_script, number
+from unet_nas.report.hypervolume_figures import hypervolume_plots
 from unet_nas.report.page_parts import (
     answers,
     budget_facts,
@@ -111,7 +112,7 @@ class _Page:
             "trials": rows(findings, findings.trials),
             "pareto": self._kept(figures.pareto_plots(findings)),
             "pairs": len(findings.plane) * (len(findings.plane) - 1) // 2,
-            "hypervolume": self._kept(figures.hypervolume_plots(findings)),
+            "hypervolume": self._kept(hypervolume_plots(findings)),
             "reference": _reference_text(findings),
             **self._mattered(),
             "cards": made,

@@ -9,6 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from unet_nas.audit.memory import Device
 from unet_nas.records import Run, TrialRecord
 from unet_nas.report.drawing import layout
 from unet_nas.report.drawing_svg import PAGE_COLORS, describe, to_svg
@@ -26,6 +27,7 @@ from unet_nas.report.network_figures import (
 from unet_nas.report.plots import Plot
 from unet_nas.report.quantities import COSTS, Quantity, score_title
 from unet_nas.space.domains import Scalar
+from unet_nas.space.load import conditions_of
 from unet_nas.units import format_bytes, format_duration
 
 __all__ = ["Card", "Fact", "answers", "budget_facts", "cards", "provenance", "rows"]
@@ -33,6 +35,7 @@ __all__ = ["Card", "Fact", "answers", "budget_facts", "cards", "provenance", "ro
 _SCORE = Quantity("score", "score")
 _MOST_FAILURES = 100
 _MOST_ROWS = 500
+_MOST_LISTED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +264,7 @@ class Provenance:
 
     run: Run
     facts: tuple[Fact, ...]
+    data: tuple[Fact, ...]
     conventions: tuple[Fact, ...]
     states: tuple[Fact, ...]
     failures: tuple[tuple[str, str, str], ...]
@@ -285,13 +289,13 @@ def provenance(run: Run) -> Provenance:
         Fact("sampler", _arguments(header.sampler)),
         Fact("pruner", _arguments(header.pruner) if header.pruner else "none"),
         Fact("versions", ", ".join(f"{k} {v}" for k, v in header.versions.items())),
-        Fact("data", _arguments({k: v for k, v in header.data.items() if k != "notes"})),
         Fact("started", header.started or "not recorded"),
         Fact("finished", header.finished or "not yet"),
     ]
     return Provenance(
         run,
         tuple(facts),
+        tuple(_flat({k: v for k, v in header.data.items() if k != "notes"})),
         tuple(Fact(name, text) for name, text in header.conventions.items()),
         tuple(_states(run)),
         tuple(listed[:_MOST_FAILURES]),
@@ -301,8 +305,31 @@ def provenance(run: Run) -> Provenance:
 
 
 def _precisions(run: Run) -> str:
-    found = {str(r.train.get("precision", "")) for r in run.trials} - {""}
-    return ", ".join(sorted(found)) or "not recorded"
+    """Returns what the networks were trained in; ``auto`` is told as what it was."""
+    device: Device = "cuda" if run.header.device.startswith("cuda") else "cpu"
+    trained = (conditions_of({"train": r.train}).training(device) for r in run.trials)
+    return ", ".join(sorted({training.precision for training in trained})) or "not recorded"
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[Fact]:
+    """Yields every value of nested mappings under its dotted name; lists on one line."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        elif value not in (None, "", [], ()):
+            shown = _listed(value) if isinstance(value, list | tuple) else _value(value)
+            yield Fact(f"{prefix}{name}".replace("_", " "), shown)
+
+
+def _listed(values: Sequence[Any]) -> str:
+    """Returns a list on one line; of a long one the first and how many there are.
+
+    >>> _listed([1, 2]), _listed(range(70))
+    ('1, 2', '0, 1, 2, … (70 in all; run.json has them)')
+    """
+    if len(values) <= _MOST_LISTED:
+        return ", ".join(map(str, values))
+    return f"{', '.join(map(str, values[:3]))}, … ({len(values)} in all; run.json has them)"
 
 
 def _arguments(values: dict[str, Any]) -> str:

@@ -6,11 +6,12 @@ one plot serves the light page, the dark one, and paper.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from math import log10
+from collections.abc import Iterator, Sequence
+from math import ceil, floor, log10
 from typing import Any
 
-from unet_nas.report.plots import Axis, Plot, Series
+from unet_nas.report.plots import Axis, Plot, Series, Value
+from unet_nas.units import format_count
 
 _SYMBOLS = {"baseline": "diamond", "final": "square", "front": "circle"}
 #: height of a word beside a bar, in pixels
@@ -21,8 +22,8 @@ _SIZES = {"muted": 5, "trial": 6}
 def to_plotly(plot: Plot) -> dict[str, Any]:
     """Returns the ``data`` and ``layout`` of a plot."""
     layout: dict[str, Any] = {
-        "xaxis": _axis(plot.x),
-        "yaxis": _axis(plot.y),
+        "xaxis": _axis(plot.x, [value for series in plot.series for value in series.x]),
+        "yaxis": _axis(plot.y, [value for series in plot.series for value in series.y]),
         "shapes": [_line(line.axis, line.at) for line in plot.lines],
         "annotations": [_word(plot, n) for n in range(len(plot.lines))],
         "showlegend": sum(bool(series.name) for series in plot.series) > 1,
@@ -35,10 +36,12 @@ def to_plotly(plot: Plot) -> dict[str, Any]:
     return {"data": data, "layout": layout}
 
 
-def _axis(axis: Axis) -> dict[str, Any]:
+def _axis(axis: Axis, values: Sequence[Value]) -> dict[str, Any]:
     made: dict[str, Any] = {"title": {"text": axis.title}}
     if axis.log:
-        made |= {"type": "log", "exponentformat": "SI", "dtick": "D2"}
+        ticks = log_ticks([float(value) for value in values])
+        made |= {"type": "log", "tickmode": "array", "tickvals": ticks}
+        made |= {"ticktext": [format_count(tick) for tick in ticks]}
     elif axis.words:
         made |= {"type": "category", "categoryorder": "array", "categoryarray": list(axis.words)}
     else:
@@ -46,6 +49,21 @@ def _axis(axis: Axis) -> dict[str, Any]:
     if axis.limits:
         made["range"] = list(axis.limits)
     return made
+
+
+def log_ticks(values: Sequence[float]) -> list[float]:
+    """Returns round numbers around some values: 1, 2 and 5 of each decade, fewer of many decades.
+
+    >>> log_ticks([30, 90]), log_ticks([1, 4e5])
+    ([20.0, 50.0, 100.0], [1.0, 10.0, 100.0, 1000.0, 10000.0, 100000.0])
+    """
+    known = [value for value in values if value > 0]
+    if not known:
+        return []
+    low, high = min(known) / 1.6, max(known) * 1.6
+    decades = range(floor(log10(low)), ceil(log10(high)) + 1)
+    steps = (1, 2, 5) if len(decades) <= 5 else (1,)
+    return [float(n * 10.0**d) for d in decades for n in steps if low <= n * 10.0**d <= high]
 
 
 def _traces(series: Series, sideways: bool) -> Iterator[dict[str, Any]]:
@@ -58,6 +76,8 @@ def _traces(series: Series, sideways: bool) -> Iterator[dict[str, Any]]:
     }
     if series.labels:
         trace |= {"text": list(series.labels), "hovertemplate": "%{text}<extra></extra>"}
+    elif not series.name:  # a line that only guides the eye hides no point from the pointer
+        trace["hoverinfo"] = "skip"
     if series.keys:
         trace["customdata"] = list(series.keys)
     match series.kind:

@@ -35,12 +35,12 @@ class Measure:
 
 
 def measure(quantity: Quantity, values: Iterable[float | None]) -> Measure:
-    """Returns the unit in which the least of some values still shows three digits.
+    """Returns the unit in which the largest of some values is at least 1.
 
     >>> from unet_nas.report.quantities import COSTS
     >>> column = measure(COSTS["macs"], [48_096_083_968, 2_000_000_000])
     >>> column.header, column.cell(48_096_083_968)
-    ('MACs per patch (G)', '48.10')
+    ('MACs per patch (G)', '48.096')
     """
     title = quantity.title[:1].upper() + quantity.title[1:]
     known = [abs(value) for value in values if value]
@@ -56,8 +56,8 @@ def measure(quantity: Quantity, values: Iterable[float | None]) -> Measure:
 
 
 def _digits(least: float) -> int:
-    """Returns how many decimals show three digits of a number, at most five."""
-    return next((n for n, limit in enumerate((100, 10, 1, 0.1, 0.01)) if least >= limit), 5)
+    """Returns how many decimals show four digits of a number, at most five."""
+    return next((n for n, limit in enumerate((1000, 100, 10, 1, 0.1)) if least >= limit), 5)
 
 
 def best_rows(values: Sequence[float | None], *, maximized: bool) -> set[int]:

@@ -167,7 +167,7 @@ def _cost_plot(
         series.append(Series(name, "line", middles, shares, role))  # type: ignore[arg-type]
     return Plot(
         f"{key}-{quantity.name}",
-        f"{quantity.title} tried against possible",
+        f"{quantity.title[:1].upper()}{quantity.title[1:]} tried against possible",
         Axis(quantity.axis, log=True),
         Axis("share (%)"),
         tuple(series),

@@ -160,6 +160,8 @@ _LATEX = {
     "·": r"$\cdot$",
     "≥": r"$\geq$",
     "≤": r"$\leq$",
+    "–": "--",
+    "†": r"\textdagger{}",
     "±": r"$\pm$",
     "→": r"$\to$",
     "²": r"\textsuperscript{2}",

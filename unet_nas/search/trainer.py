@@ -27,7 +27,7 @@ from unet_nas.train.data.cases import Dataset, Task
 from unet_nas.train.examples import examples
 from unet_nas.train.failures import is_out_of_memory, out_of_memory
 from unet_nas.train.loop import Fit, fit
-from unet_nas.train.metrics import score
+from unet_nas.train.metrics import Tolerances, score
 from unet_nas.unet.architecture import Architecture
 from unet_nas.unet.build import build
 
@@ -194,6 +194,7 @@ class Trainer:
             self.task,
             patch_size=self._size(config),
             metrics=[self.score_name, *self.metrics],
+            tolerances=Tolerances.of(config),
             device=self.device,
             precision=config.training(self.device).precision,
         )

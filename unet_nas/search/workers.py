@@ -125,6 +125,8 @@ def _stop(crew: list[BaseProcess]) -> None:
 
 def _work(order: Order, jobs: Sequence[Job] | None, parent: Connection) -> None:
     """What a worker does; its last words are why it ended."""
+    # the workers share the cores: threads of one that wait for another's steal its time
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // order.workers)))
     threading.Thread(target=_follow_parent, daemon=True).start()
     try:
         place = open_workplace(order)

@@ -1,18 +1,9 @@
-"""Segmenting a whole image: in one pass where it fits, else in tiles.
-
-An axis is planned by itself: a *tile* of ``size`` input positions gives ``output`` positions that
-begin ``margin`` after its own beginning (valid padding; 0 with same padding). What a tile reads
-beyond the image is mirrored, so that the output always covers the image.
-
-Source: Ronneberger et al., arXiv:1505.04597 (overlap-tile strategy, mirrored border); Isensee et
-al., "nnU-Net", Nature Methods 18 (2021) (Gaussian weights of overlapping tiles).
-"""
+"""Segmenting a whole image: in one pass where it fits, else in tiles."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import reduce
 from itertools import product
 from typing import Any
@@ -21,16 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from unet_nas.audit.memory import Device, Precision, inference_memory
-from unet_nas.errors import InputError, SizeError
-from unet_nas.operators import primitives as p
-from unet_nas.operators.builder import Graph
+from unet_nas.errors import InputError
 from unet_nas.train.failures import is_out_of_memory
+from unet_nas.train.tiles import AxisPlan, output_length, pads, tiled_axis, whole_axis
 from unet_nas.unet.build import UNet
-from unet_nas.unet.shapes import AxisSizes, trace_axis
+from unet_nas.unet.shapes import AxisSizes
 
 __all__ = [
     "WHOLE_BYTES",
-    "AxisPlan",
     "Predictor",
     "autocast",
     "check_device",
@@ -44,50 +33,6 @@ WHOLE_BYTES = 1 << 30
 It is a constant and not what happens to be free, so that scores do not depend on it.
 """
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-#: more sizes than this are not tried to find one whose output covers an image
-_TRIES = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class AxisPlan:
-    """The tiles along one axis.
-
-    Attributes:
-        size: Positions that a tile reads.
-        output: Positions that the network gives for a tile.
-        starts: Where the output of each tile begins in the image.
-        weights: Of each position of an output.
-    """
-
-    size: int
-    output: int
-    starts: tuple[int, ...]
-    weights: Tensor
-
-    def reads(self, start: int, length: int) -> Tensor:
-        """Returns the positions of an image of ``length`` that the tile at ``start`` reads."""
-        first = start - (self.size - self.output) // 2
-        return mirrored(torch.arange(first, first + self.size), length)
-
-    def total(self, length: int) -> Tensor:
-        """Returns the sum of the weights at each position of the image."""
-        total = torch.zeros(length)
-        for start in self.starts:
-            kept = min(self.output, length - start)
-            total[start : start + kept] += self.weights[:kept]
-        return total
-
-
-def mirrored(positions: Tensor, length: int) -> Tensor:
-    """Brings positions beyond an axis back into it by mirroring at its first and last position.
-
-    >>> mirrored(torch.arange(-2, 6), 4).tolist()
-    [2, 1, 0, 1, 2, 3, 2, 1]
-    """
-    if length == 1:
-        return torch.zeros_like(positions)
-    folded = positions.remainder(2 * (length - 1))
-    return torch.minimum(folded, 2 * (length - 1) - folded)
 
 
 class Predictor:
@@ -158,7 +103,7 @@ class Predictor:
             strides, overlap = [1] * len(patch), outputs == patch
         else:
             strides = [AxisSizes(graph, axis).stride for axis in range(graph.dims)]
-            overlap = _pads(graph)
+            overlap = pads(graph)
         return tuple(
             tiled_axis(n, tile, output, stride, overlap=overlap)
             for n, tile, output, stride in zip(size, patch, outputs, strides, strict=True)
@@ -227,70 +172,6 @@ def predict(
         )(image)
 
 
-# --- axes ---------------------------------------------------------------------------------
-
-
-def whole_axis(graph: Graph, axis: int, length: int) -> AxisPlan:
-    """Returns the plan of one pass: the smallest valid size whose output covers the axis.
-
-    Raises:
-        SizeError: if there is none.
-    """
-    sizes = AxisSizes(graph, axis)
-    size: int | None = length if sizes.valid(length) else sizes.nearest(length)[1]
-    for _ in range(_TRIES):
-        if size is None:
-            break
-        missing = length - _output(graph, axis, size)
-        if missing <= 0:
-            return _one_tile(graph, axis, size, length)
-        above = size + missing
-        size = above if sizes.valid(above) else sizes.nearest(above)[1]
-    raise SizeError(f"no input size of this network gives an output of {length} along axis {axis}")
-
-
-def _one_tile(graph: Graph, axis: int, size: int, length: int) -> AxisPlan:
-    """Returns the plan of one pass, with ``size`` made as small as the output allows."""
-    sizes = AxisSizes(graph, axis)
-    output = _output(graph, axis, size)
-    smaller = sizes.nearest(size)[0]
-    while smaller is not None and (less := _output(graph, axis, smaller)) >= length:
-        size, output, smaller = smaller, less, sizes.nearest(smaller)[0]
-    return AxisPlan(size, output, (0,), torch.ones(output))
-
-
-def tiled_axis(length: int, size: int, output: int, stride: int, *, overlap: bool) -> AxisPlan:
-    """Returns the tiles along an axis.
-
-    They lie at multiples of ``stride``, so that pooling meets the same positions as in one pass.
-
-    Args:
-        length: Of the image.
-        size: That a tile reads.
-        output: That the network gives for a tile.
-        stride: By how much an input may be shifted so that all maps shift by whole positions.
-        overlap: Whether tiles overlap by half, and the middle of each weighs most: where an
-            output sees the border of its tile. Else they lie side by side.
-
-    >>> tiled_axis(100, 40, 40, 8, overlap=True).starts
-    (0, 16, 32, 48, 64)
-    >>> tiled_axis(100, 60, 20, 8, overlap=False).starts
-    (0, 16, 32, 48, 64, 80)
-    """
-    room = output // 2 if overlap else output
-    step = room - room % stride or room
-    last = -(-max(length - output, 0) // step)
-    starts = tuple(step * i for i in range(last + 1))
-    weights = gaussian(output) if overlap else torch.ones(output)
-    return AxisPlan(size, output, starts, weights)
-
-
-def gaussian(size: int) -> Tensor:
-    """Returns weights of which the outermost is ``exp(-8)`` of the middle one, or more."""
-    distance = torch.arange(size) - (size - 1) / 2
-    return torch.exp(-0.5 * (distance / (size / 8)) ** 2)
-
-
 def output_size(
     module: nn.Module, patch_size: Sequence[int], *, in_channels: int, device: Device = "cpu"
 ) -> tuple[int, ...]:
@@ -301,7 +182,7 @@ def output_size(
     """
     if isinstance(module, UNet):
         graph = module.graph
-        return tuple(_output(graph, axis, size) for axis, size in enumerate(patch_size))
+        return tuple(output_length(graph, axis, size) for axis, size in enumerate(patch_size))
     patch = torch.zeros(1, in_channels, *patch_size, device=device)
     with evaluating(module), torch.inference_mode():
         outputs = module(patch)
@@ -309,26 +190,8 @@ def output_size(
     return tuple(first.shape[2:])
 
 
-def _output(graph: Graph, axis: int, size: int) -> int:
-    """Returns the size of the first output for a valid size of the input."""
-    trace = trace_axis(graph, axis, size)
-    found = trace.sizes[graph.outputs[0]]
-    if trace.misfits or found is None:
-        raise SizeError(f"this network does not run on a size of {size} along axis {axis}")
-    return found
-
-
 def _tiled(plans: Sequence[AxisPlan]) -> bool:
     return any(len(plan.starts) > 1 for plan in plans)
-
-
-def _pads(graph: Graph) -> bool:
-    """Tells whether an output may see the border of its tile, for something pads."""
-    return any(
-        (isinstance(node.primitive, p.Conv) and any(node.primitive.padding))
-        or isinstance(node.primitive, p.Pad)
-        for node in graph.nodes
-    )
 
 
 # --- tensors ------------------------------------------------------------------------------

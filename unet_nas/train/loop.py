@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,8 +19,10 @@ from unet_nas.train.config import TrainConfig
 from unet_nas.train.data.patches import Patches
 from unet_nas.train.failures import is_out_of_memory, judge_loss, out_of_memory
 from unet_nas.train.infer import output_size
+from unet_nas.train.interruption import Interruption
 from unet_nas.train.metric_names import accuracy
 from unet_nas.train.metrics import Tolerances, check_metrics, score
+from unet_nas.train.outcome import Fit, Progress
 from unet_nas.train.schedule import TrainingSchedule, steps_per_epoch
 from unet_nas.train.step import Step, channels_last, make_loss
 
@@ -38,52 +37,6 @@ SAVE_EVERY_S = 60.0
 """Seconds between two checkpoints, besides those after every validation."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fit:
-    """What came of a training.
-
-    Attributes:
-        history: One point for every validation.
-        best_step: Step whose weights are kept; None where none was validated.
-        metrics: Scores of these weights on the validation cases.
-        state: These weights, on the CPU.
-        failure: Why there is no result to trust, if so.
-        stopped: Whether it ended before its budget, without a failure.
-        interrupted: Whether Ctrl-C (SIGINT) stopped it.
-        steps: Optimizer steps done.
-        training_s: Of steps with their data.
-        validation_s: Of scoring.
-    """
-
-    history: tuple[Point, ...]
-    best_step: int | None
-    metrics: dict[str, float]
-    state: dict[str, Tensor] = field(repr=False)
-    failure: TrialFailure | None = None
-    stopped: bool = False
-    interrupted: bool = False
-    steps: int = 0
-    training_s: float = 0.0
-    validation_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a training is.
-
-    Attributes:
-        step: Optimizer steps done.
-        done: Share of the budget.
-        loss: Mean over the last few steps; None before the first look.
-        seconds: Of training and validation.
-    """
-
-    step: int
-    done: float
-    loss: float | None
-    seconds: float
-
-
 def fit(
     module: nn.Module,
     data: Dataset,
@@ -93,7 +46,6 @@ def fit(
     device: Device = "cpu",
     score_name: str = "dice",
     metrics: Sequence[str] = (),
-    tolerances: Tolerances | None = None,
     on_point: Callable[[Point], bool] | None = None,
     on_step: Callable[[Progress], object] | None = None,
     checkpoint: Path | None = None,
@@ -112,7 +64,6 @@ def fit(
         device: ``cpu`` or ``cuda``.
         score_name: The metric that the best weights are chosen by.
         metrics: Others that are taken once, of the best weights.
-        tolerances: Of metrics that have one.
         on_point: Called after every validation; True ends the training.
         on_step: Called after every step.
         checkpoint: File that the training is written to and, where it is there, resumed from.
@@ -143,7 +94,6 @@ def fit(
                 seed=seed,
                 device=device,
                 score_name=score_name,
-                tolerances=tolerances,
                 on_point=on_point,
                 on_step=on_step,
                 checkpoint=checkpoint,
@@ -169,7 +119,6 @@ class _Trainer:
         seed: int,
         device: Device,
         score_name: str,
-        tolerances: Tolerances | None,
         on_point: Callable[[Point], bool] | None,
         on_step: Callable[[Progress], object] | None,
         checkpoint: Path | None,
@@ -179,7 +128,7 @@ class _Trainer:
         self.module = _moved(module, device, self.layout)
         self.data, self.patch_size, self.device = data, patch_size, device
         self.precision = training.precision
-        self.score_name, self.tolerances = score_name, tolerances
+        self.score_name, self.tolerances = score_name, Tolerances.of(config)
         self.on_point, self.on_step, self.path = on_point, on_step, checkpoint
         output = output_size(
             self.module, patch_size, in_channels=data.task.in_channels, device=device
@@ -210,7 +159,7 @@ class _Trainer:
     def run(self, metrics: Sequence[str]) -> Fit:
         """Trains to the end of the budget, and takes more metrics of the best weights."""
         self._resume()
-        with _Interruption() as interruption, self.patches:
+        with Interruption() as interruption, self.patches:
             failure = self._train(interruption)
         if failure is None:
             failure = self._unscored()
@@ -220,7 +169,7 @@ class _Trainer:
             self.state.best_metrics |= self._score(metrics)
         return replace(self.result(failure), interrupted=interruption.met)
 
-    def _train(self, interruption: _Interruption) -> TrialFailure | None:
+    def _train(self, interruption: Interruption) -> TrialFailure | None:
         """Runs steps until the budget is spent, something fails or somebody stops it."""
         now, saved = self.state, time.monotonic()
         self.module.train()
@@ -378,26 +327,3 @@ class _Trainer:
 def _moved(module: nn.Module, device: Device, layout: torch.memory_format | None) -> nn.Module:
     module = module.to(device)
     return module if layout is None else module.to(memory_format=layout)  # type: ignore[call-overload]
-
-
-class _Interruption:
-    """Turns the first Ctrl-C (SIGINT) into a flag; the second one interrupts at once."""
-
-    def __init__(self) -> None:
-        self.met = False
-
-    def __enter__(self) -> _Interruption:
-        # only the main thread of a process may listen to signals
-        self._listens = threading.current_thread() is threading.main_thread()
-        if self._listens:
-            self._before = signal.signal(signal.SIGINT, self._meet)
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        if self._listens:
-            signal.signal(signal.SIGINT, self._before)
-
-    def _meet(self, number: int, frame: FrameType | None) -> None:
-        if self.met:
-            raise KeyboardInterrupt
-        self.met = True

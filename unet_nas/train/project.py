@@ -25,7 +25,7 @@ from unet_nas.train.data.config import DataConfig
 from unet_nas.train.data.load import load_data
 from unet_nas.train.loop import Fit, Progress, fit
 from unet_nas.train.metric_names import CONVENTION
-from unet_nas.train.metrics import score
+from unet_nas.train.metrics import Tolerances, score
 from unet_nas.train.product import CHECKPOINT, TRAINING, Trained, write_trained
 from unet_nas.unet.architecture import Architecture
 from unet_nas.unet.build import build
@@ -248,6 +248,7 @@ def run(
             project.data.task,
             patch_size=trained.patch_size,
             metrics=request.metrics,
+            tolerances=Tolerances.of(config),
             device=request.device,
             precision=config.training(request.device).precision,
         )

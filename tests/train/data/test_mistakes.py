@@ -46,6 +46,13 @@ def test_a_missing_folder_names_the_nearest(make_folder, tmp_path):
     assert text.endswith("there is no folder DIR/nuclei/mask; did you mean DIR/nuclei/masks?")
 
 
+def test_a_name_that_no_file_can_have(tmp_path):
+    text = sentence(tmp_path, source="x" * 5000)
+    assert text.startswith("data.source: cannot read '")
+    assert text.endswith("…: file name too long")
+    assert len(text) < 200
+
+
 def test_an_empty_folder(tmp_path):
     assert sentence(tmp_path).startswith("data.source: DIR holds no images (.nii.gz, .nii, .png")
 

@@ -54,8 +54,8 @@ class StageSize:
 
     @property
     def odd(self) -> bool:
-        """The factor does not divide the size."""
-        return self.size % self.factor != 0
+        """The factor does not divide the size, and the skip meets another one."""
+        return self.size % self.factor != 0 and self.skip is not None and self.skip != self.up
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class Alignment:
         stages: every encoder stage along every axis.
         policies: the same network under each alignment.
         nearest: per axis the next smaller and larger size at which all maps meet unaligned.
-        problems: why it does not run.
+        problems: why it does not run, each with the reason that `check` gives.
         fixes: what makes it run, with the output's size then.
     """
 
@@ -90,7 +90,7 @@ class Alignment:
     stages: tuple[StageSize, ...]
     policies: tuple[Policy, ...]
     nearest: tuple[tuple[int | None, int | None], ...]
-    problems: tuple[str, ...]
+    problems: tuple[tuple[str, str], ...]
     fixes: tuple[str, ...]
 
 
@@ -113,7 +113,9 @@ def analyse(subject: Subject) -> Alignment | None:
         tuple(_stages(subject, patch)),
         tuple(_policies(subject, patch)),
         tuple(_nearest(subject, patch)),
-        () if verdict is None else tuple(str(problem) for problem in verdict.problems),
+        ()
+        if verdict is None
+        else tuple((problem.reason, str(problem)) for problem in verdict.problems),
         () if verdict is None else tuple(fix.option for fix in verdict.fixes),
     )
 
@@ -216,8 +218,10 @@ def findings(result: Alignment | None, subject: Subject) -> Iterator[Finding]:
         yield Finding("alignment", "error", 1.0, text, "`unet-nas check` lists every cause")
         return
     if subject.given:  # nobody chose the usual patch, and it fits
-        yield from _odd(result, subject)
-        yield from _other_problems(result)
+        explained = result.output_size is not None or _unequal(result)
+        odd = list(_odd(result, subject)) if explained else []
+        yield from odd
+        yield from _problems(result, besides="mismatch" if odd else "")
     if result.never_predicted:
         yield _border_finding(result, subject)
 
@@ -289,12 +293,16 @@ def _change(output: Size, patch: Size) -> str:
     return f"{word} the output {'to' if word == 'shrinks' else 'at'} {by(output)}"
 
 
-def _other_problems(result: Alignment) -> Iterator[Finding]:
-    """Yields the problems that no odd size explains."""
-    if result.output_size is not None or any(stage.odd for stage in result.stages):
-        return
-    for problem in result.problems:
-        yield Finding("alignment", "error", 1.0, problem, ", ".join(result.fixes))
+def _unequal(result: Alignment) -> bool:
+    """Tells whether maps of unequal size meet, which an odd size may be the cause of."""
+    return any(reason == "mismatch" for reason, _ in result.problems)
+
+
+def _problems(result: Alignment, *, besides: str) -> Iterator[Finding]:
+    """Yields why the network does not run, besides what odd sizes have explained."""
+    for reason, text in result.problems:
+        if reason != besides:
+            yield Finding("alignment", "error", 1.0, text, ", or ".join(result.fixes))
 
 
 def _border_finding(result: Alignment, subject: Subject) -> Finding:
@@ -333,7 +341,7 @@ def figure(result: Alignment | None) -> Figure | None:
     shares = Panel(
         "Output of each alignment",
         "align",
-        "positions of the output (% of the input)",
+        "output (% of the input)",
         (
             Series(
                 "",

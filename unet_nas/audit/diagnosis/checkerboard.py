@@ -105,10 +105,19 @@ def _uneven(alike: list[Overlap], depth: int) -> Finding:
             f"{parts}: a kernel of {by(first.kernel)} with stride {by(first.stride)} leaves "
             "output positions that nothing but the bias writes"
         )
-    fixed = [max(1, round(k / s)) * s for k, s in zip(first.kernel, first.stride, strict=True)]
-    fix = f"a kernel that the stride divides covers all alike: up.kernel_size={by(fixed)}"
     weight = len(alike) / depth * (1 - least / most)
-    return Finding("checkerboard", "warning", weight, text, fix)
+    return Finding("checkerboard", "warning", weight, text, _fix(first))
+
+
+def _fix(overlap: Overlap) -> str:
+    """Returns the nearest kernel that the stride divides, with what keeps the factor exact."""
+    pairs = list(zip(overlap.kernel, overlap.stride, strict=True))
+    kernel = [max(1, round(k / s)) * s for k, s in pairs]
+    extra = [k - s for k, (_, s) in zip(kernel, pairs, strict=True)]
+    fix = f"a kernel that the stride divides covers all alike: kernel_size={by(kernel)}"
+    if any(extra) and not any(n % 2 for n in extra):
+        fix += f" with padding={by([n // 2 for n in extra])}"
+    return fix
 
 
 def figure(result: tuple[Overlap, ...]) -> Figure:

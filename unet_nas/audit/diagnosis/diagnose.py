@@ -5,7 +5,7 @@ One list of analyses; each is a module with ``analyse``, ``findings`` and ``figu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any
 
@@ -127,9 +127,14 @@ class Diagnosis:
         """The patch that was looked at."""
         return self.subject.patch_size
 
+    @property
+    def analyses(self) -> list[Analysis]:
+        """The analyses that were made, in order."""
+        return [analysis for analysis in ANALYSES if analysis.name in self.results]
+
     def figures(self) -> list[Figure]:
         """Returns what can be plotted, one figure per analysis that applies."""
-        made = [analysis.figure(self.results[analysis.name]) for analysis in ANALYSES]
+        made = [analysis.figure(self.results[analysis.name]) for analysis in self.analyses]
         return [figure for figure in made if figure is not None]
 
     def plain(self) -> dict[str, Any]:
@@ -144,18 +149,24 @@ class Diagnosis:
                     "source": analysis.source,
                     "result": plain(self.results[analysis.name]),
                 }
-                for analysis in ANALYSES
+                for analysis in self.analyses
             },
         }
 
 
-def diagnose(architecture: Architecture, patch_size: Sequence[int] | None = None) -> Diagnosis:
+def diagnose(
+    architecture: Architecture,
+    patch_size: Sequence[int] | None = None,
+    *,
+    only: Collection[str] = tuple(SOURCES),
+) -> Diagnosis:
     """Diagnoses a network: no torch, a few milliseconds.
 
     Args:
         architecture: the network.
         patch_size: spatial size of the input; None looks at a usual one that fits, and says
             nothing against it.
+        only: names of the analyses that are made.
 
     Raises:
         SizeError: if ``patch_size`` is not one positive integer per axis.
@@ -165,10 +176,11 @@ def diagnose(architecture: Architecture, patch_size: Sequence[int] | None = None
     'the output is 388x388 for an input of 572x572: 92 rows and columns are lost'
     """
     subject = Subject.of(architecture, patch_size)
-    results = {analysis.name: analysis.analyse(subject) for analysis in ANALYSES}
+    chosen = [analysis for analysis in ANALYSES if analysis.name in only]
+    results = {analysis.name: analysis.analyse(subject) for analysis in chosen}
     found = [
         finding
-        for analysis in ANALYSES
+        for analysis in chosen
         for finding in analysis.findings(results[analysis.name], subject)
     ]
     return Diagnosis(subject, results, ordered(found))

@@ -162,7 +162,7 @@ def findings(result: FusionCosts, subject: Subject) -> Iterator[Finding]:
 def _savings(own: NetworkCost, by_name: dict[str, NetworkCost]) -> str:
     """Returns what cheaper fusions would save of the network's MACs."""
     options = {
-        "bottleneck to 1/4": "fusion.type=concat_bottleneck with features=0.25",
+        "bottleneck to 1/4": "fusion={type: concat_bottleneck, features: 0.25}",
         "add": "fusion=add",
     }
     parts = [

@@ -223,7 +223,7 @@ def figure(result: ReceptiveFields) -> Figure:
     growth = Panel(
         "Receptive field of each part",
         "part, in order of execution",
-        "receptive field along axis 0 (input positions)",
+        "field, axis 0 (input positions)",
         (Series("largest phase", places, largest), Series("smallest phase", places, smallest)),
         ticks=tuple(row.part for row in rows),
     )
@@ -231,7 +231,7 @@ def figure(result: ReceptiveFields) -> Figure:
         Panel(
             "By output phase",
             "output position (phase)",
-            "receptive field (input positions)",
+            "field (input positions)",
             (Series("", tuple(map(float, range(len(one.by_phase)))), _floats(one.by_phase)),),
             kind="bars",
         )

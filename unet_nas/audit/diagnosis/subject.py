@@ -159,16 +159,22 @@ def numbered(word: str, numbers: Sequence[int]) -> str:
     >>> numbered("stage", [2]), numbered("stage", [0, 1, 2, 4])
     ('stage 2', 'stages 0 to 2 and 4')
     """
-    runs: list[list[int]] = []
+    return f"{word}{'s' if len(numbers) > 1 else ''} {listed(runs(numbers))}"
+
+
+def runs(numbers: Sequence[int]) -> list[str]:
+    """Returns numbers in order, those that follow one another as one text.
+
+    >>> runs([4, 0, 1, 2])
+    ['0 to 2', '4']
+    """
+    found: list[list[int]] = []
     for n in sorted(numbers):
-        if runs and runs[-1][-1] == n - 1:
-            runs[-1].append(n)
+        if found and found[-1][-1] == n - 1:
+            found[-1].append(n)
         else:
-            runs.append([n])
-    texts = []
-    for run in runs:
-        texts += [str(run[0])] if len(run) == 1 else [f"{run[0]} to {run[-1]}"]
-    return f"{word}{'s' if len(numbers) > 1 else ''} {listed(texts)}"
+            found.append([n])
+    return [span(run[0], run[-1]) for run in found]
 
 
 def span(low: int, high: int) -> str:

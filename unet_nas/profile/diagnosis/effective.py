@@ -120,22 +120,25 @@ def figure(result: EffectiveField) -> Figure:
     """Returns the energy along every axis, with the ends of the theoretical field."""
     panels = []
     for reach in result.axes:
-        places = tuple(map(float, range(len(reach.energy))))
         top = max(reach.energy)
+        seen = [i for i, energy in enumerate(reach.energy) if energy > 1e-9 * top]
         ends = () if reach.theoretical is None else reach.theoretical
         limits = tuple(
             Series(
-                "theoretical field" if i == 0 else "", (float(end),) * 2, (top * 1e-6, top), True
+                "theoretical field" if i == 0 else "", (float(end),) * 2, (top * 1e-9, top), True
             )
             for i, end in enumerate(ends)
-            if 0 <= end < len(places)
+            if 0 <= end < len(reach.energy)
         )
         panels.append(
             Panel(
                 f"What the centre listens to, axis {reach.axis}",
                 "position of the input",
-                "share of the gradient's energy",
-                (Series("", places, tuple(max(e, top * 1e-6) for e in reach.energy)), *limits),
+                "share of the gradient energy",
+                (
+                    Series("", tuple(map(float, seen)), tuple(reach.energy[i] for i in seen)),
+                    *limits,
+                ),
                 log_y=True,
             )
         )

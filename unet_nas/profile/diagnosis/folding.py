@@ -212,8 +212,8 @@ def figure(result: Sequence[Folding]) -> Figure:
     """Returns the responses and the consistency of every down-sampling."""
     responses = Panel(
         "What comes out of a wave",
-        "frequency (cycles per position of the input)",
-        "power, relative to waves that fit",
+        "frequency (cycles per position)",
+        "relative power",
         (
             *(Series(one.name, one.frequencies, one.response) for one in result),
             Series("limit at stride 2", (0.25, 0.25), (0.0, 1.5), dashed=True),
@@ -223,7 +223,7 @@ def figure(result: Sequence[Folding]) -> Figure:
     consistency = Panel(
         "Shift consistency",
         "down-sampling",
-        "agreement after a shift by one (1 = equal)",
+        "agreement (1 = equal)",
         (Series("", places, tuple(one.consistency for one in result)),),
         kind="bars",
         ticks=tuple(one.name for one in result),

@@ -148,7 +148,7 @@ def figure(result: Sequence[Phases]) -> Figure:
     spreads = Panel(
         "Unevenness between phases",
         "up-sampling",
-        "largest − smallest, over the mean",
+        "(largest − smallest) / mean",
         (
             Series("all-ones kernels", places, tuple(one.ones_spread for one in result)),
             Series("mean energy, random", places, tuple(one.energy_spread for one in result)),
@@ -159,7 +159,7 @@ def figure(result: Sequence[Phases]) -> Figure:
     contrast = Panel(
         "Contrast of one initialisation",
         "up-sampling",
-        "variance between phases / energy",
+        "variance / energy",
         (Series("", places, tuple(one.contrast for one in result)),),
         kind="bars",
         ticks=names,

@@ -8,7 +8,7 @@ the statistics of natural images and the response properties of cortical cells",
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -75,7 +75,6 @@ def train(
     rate: float,
     seed: int,
     without: Iterable[Edge] = (),
-    observe: Callable[[int], None] | None = None,
 ) -> None:
     """Trains a module for a moment to reproduce its input.
 
@@ -86,19 +85,16 @@ def train(
         rate: its learning rate at first; it falls to zero.
         seed: of the inputs.
         without: edges that carry zeros while it is trained.
-        observe: is called after each backward pass with the number of the step, from 0.
     """
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(module.parameters(), lr=rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
     with silenced(module, twin.graph, without):
-        for step in range(steps):
+        for _ in range(steps):
             x = noise(twin, generator)
             loss = loss_of(twin, outputs_of(module, x), x)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            if observe is not None:
-                observe(step)
             nn.utils.clip_grad_norm_(module.parameters(), 1.0)
             optimizer.step()
             schedule.step()

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 
 import torch
 
+from unet_nas.audit.diagnosis.subject import runs
 from unet_nas.operators import primitives as p
 from unet_nas.operators.builder import Graph, Node
 from unet_nas.unet.build import UNet, build
+from unet_nas.unet.outline import words
 
 _SAMPLING = (
     p.Conv
@@ -54,26 +56,37 @@ class Sampler:
 
 
 def downs(graph: Graph, depth: int) -> list[Sampler]:
-    """Returns every down-sampling of the encoder, by stage.
+    """Returns the down-samplings of the encoder, those that are alike only once.
 
     Where a stage's first convolution carries the stride, it is that convolution.
     """
-    found = []
-    for stage in range(depth):
-        chain = _chain(graph, f"encoder.downs.{stage}.") or _strided(graph, stage, depth)
-        sampler = _sampler(f"encoder.downs.{stage}", graph, chain)
-        if any(n > 1 for n in sampler.factor):
-            found.append(sampler)
-    return found
+    chains = [
+        _chain(graph, f"encoder.downs.{stage}.") or _strided(graph, stage, depth)
+        for stage in range(depth)
+    ]
+    return _samplers("encoder.downs", graph, chains)
 
 
 def ups(graph: Graph, depth: int) -> list[Sampler]:
-    """Returns every up-sampling of the decoder, by stage."""
-    samplers = [
-        _sampler(f"decoder.ups.{stage}", graph, _chain(graph, f"decoder.ups.{stage}."))
-        for stage in range(depth)
-    ]
-    return [sampler for sampler in samplers if any(n > 1 for n in sampler.factor)]
+    """Returns the up-samplings of the decoder, those that are alike only once."""
+    chains = [_chain(graph, f"decoder.ups.{stage}.") for stage in range(depth)]
+    return _samplers("decoder.ups", graph, chains)
+
+
+def _samplers(part: str, graph: Graph, chains: Sequence[Sequence[int]]) -> list[Sampler]:
+    """Returns chains as samplers, one for all stages whose chains differ in channels at most."""
+    alike: dict[tuple[object, ...], list[int]] = {}
+    for stage, chain in enumerate(chains):
+        nodes = [graph.nodes[index] for index in chain]
+        kind = tuple((words(node.primitive), node.init) for node in nodes)
+        alike.setdefault(kind, []).append(stage)
+    found = []
+    for stages in alike.values():
+        name = f"{part}.{' and '.join(runs(stages))}"
+        sampler = _sampler(name, graph, chains[stages[0]])
+        if any(n > 1 for n in sampler.factor):
+            found.append(sampler)
+    return found
 
 
 def _chain(graph: Graph, prefix: str) -> list[int]:

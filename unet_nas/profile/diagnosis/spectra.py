@@ -8,7 +8,7 @@ put an impulse back. Sources: Oppenheim and Schafer, *Discrete-Time Signal Proce
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -73,6 +73,15 @@ class Spectra:
     impulses: tuple[Impulse, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A trained network with some edges silenced."""
+
+    name: str
+    module: nn.Module
+    without: frozenset[Edge]
+
+
 def radial_power(signal: Tensor, bins: int = BINS) -> Tensor:
     """Returns the mean power of a signal in rings of equal width around frequency zero.
 
@@ -106,17 +115,18 @@ def measure(twin: Twin, *, steps: int, seed: int) -> Spectra:
         seed: of weights and inputs; both networks start from the same.
     """
     whole = _trained(twin, steps, seed, frozenset())
-    runs: list[tuple[str, nn.Module, Iterable[Edge]]] = [("with skips", whole, ())]
+    runs = [_Run("with skips", whole, frozenset())]
     every = skip_edges(twin.graph)
     if every:
-        runs.append(("without skips", _trained(twin, steps, seed, every), every))
+        runs.append(_Run("without skips", _trained(twin, steps, seed, every), every))
         for skip in skips(twin.graph):
-            runs.append((f"skip {skip.stage} dropped", whole, skip.edges))
+            runs.append(_Run(f"skip {skip.stage} dropped", whole, frozenset(skip.edges)))
+    rings = _rings(twin, seed)
     return Spectra(
         f"{twin.conditions}, {steps} steps of Adam",
-        tuple((i + 0.5) / (2 * BINS) for i in range(BINS)),
-        tuple(_spectrum(twin, *run, seed) for run in runs),
-        tuple(_impulse(twin, *run) for run in runs[:2]),
+        tuple((i + 0.5) / (2 * BINS) for i in rings),
+        tuple(_spectrum(twin, run, rings, seed) for run in runs),
+        tuple(_impulse(twin, run) for run in runs[:2]),
     )
 
 
@@ -127,37 +137,47 @@ def _trained(twin: Twin, steps: int, seed: int, without: frozenset[Edge]) -> nn.
 
 
 @torch.no_grad()
-def _spectrum(
-    twin: Twin, name: str, module: nn.Module, without: Iterable[Edge], seed: int
-) -> Spectrum:
+def _spectrum(twin: Twin, run: _Run, rings: list[int], seed: int) -> Spectrum:
     generator = torch.Generator().manual_seed(seed + 1)
     scales = twin.scales(twin.graph.outputs[0])
     errors, wanted = torch.zeros(BINS), torch.zeros(BINS)
-    with silenced(module, twin.graph, without):
+    with silenced(run.module, twin.graph, run.without):
         for _ in range(_BATCHES):
             x = noise(twin, generator)
-            made = outputs_of(module, x)[0]
+            made = outputs_of(run.module, x)[0]
             target = target_of(x, made.shape[2:], scales)
             errors += radial_power(made - target)
             wanted += radial_power(target)
-    first = round(HIGH * 2 * BINS)
-    shares = errors / wanted.clamp(min=1e-12)
+    high = [i for i in rings if (i + 0.5) / (2 * BINS) > HIGH]
+    low = [i for i in rings if i not in high]
     return Spectrum(
-        name,
-        tuple(shares.tolist()),
-        float(errors[first:].sum() / wanted[first:].sum().clamp(min=1e-12)),
-        float(errors[:first].sum() / wanted[:first].sum().clamp(min=1e-12)),
+        run.name,
+        tuple(float(errors[i] / wanted[i]) for i in rings),
+        _share(errors[high], wanted[high]),
+        _share(errors[low], wanted[low]),
     )
 
 
+def _share(errors: Tensor, wanted: Tensor) -> float:
+    return float(errors.sum() / wanted.sum().clamp(min=1e-12))
+
+
+def _rings(twin: Twin, seed: int) -> list[int]:
+    """Returns the rings in which the target has any power (its mean is zero, so not the first)."""
+    size = twin.sizes[twin.graph.outputs[0]]
+    x = noise(twin, torch.Generator().manual_seed(seed))
+    power = radial_power(target_of(x, size, twin.scales(twin.graph.outputs[0])))
+    return [i for i, one in enumerate(power.tolist()) if one > 1e-6 * float(power.max())]
+
+
 @torch.no_grad()
-def _impulse(twin: Twin, name: str, module: nn.Module, without: Iterable[Edge]) -> Impulse:
+def _impulse(twin: Twin, run: _Run) -> Impulse:
     """Returns the change of the output when one position of a silent input is raised."""
     silence = torch.zeros(1, twin.graph.nodes[0].channels, *twin.patch_size)
     struck = silence.clone()
     struck.movedim(1, -1)[(0, *(n // 2 for n in twin.patch_size))] = 3.0  # well above the noise
-    with silenced(module, twin.graph, without):
-        made = outputs_of(module, struck)[0] - outputs_of(module, silence)[0]
+    with silenced(run.module, twin.graph, run.without):
+        made = outputs_of(run.module, struck)[0] - outputs_of(run.module, silence)[0]
     scales = twin.scales(twin.graph.outputs[0])
     wanted = target_of(struck, made.shape[2:], scales)[0, 0]
     response = made[0].mean(0)
@@ -166,7 +186,7 @@ def _impulse(twin: Twin, name: str, module: nn.Module, without: Iterable[Edge]) 
     middle = tuple(slice(max(0, int(i) - 1), int(i) + 2) for i in place)
     energy = response.square()
     return Impulse(
-        name,
+        run.name,
         tuple(int(i - j) for i, j in zip(peak, place, strict=True)),
         float(energy[middle].sum() / energy.sum().clamp(min=1e-12)),
         tuple(response[tuple(place[:-1])].tolist()),

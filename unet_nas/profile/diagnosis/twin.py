@@ -8,9 +8,9 @@ changed is reported with every result.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from math import prod
 from typing import Any
 
@@ -27,7 +27,9 @@ from unet_nas.unet.outline import by
 from unet_nas.unet.shapes import AxisSizes, Size, shapes, trace_axis
 from unet_nas.unet.skips import Edge
 
-#: widths at which features are cut, until a network is cheap enough
+#: fewest features that stage 0 is narrowed to
+_NARROWEST = 8
+#: widths at which features are cut where that is not enough
 _WIDTHS = (64, 32, 16, 8)
 #: patches that are tried until the output is large enough
 _TRIES = 64
@@ -95,12 +97,10 @@ def twin_on(
         None where the network does not train on the patch.
     """
     found = None
-    for width in (None, *_WIDTHS):
-        graph = _cut(architecture, width)
-        if graph is None or not _trains(graph, patch_size, batch_size):
+    for changes, graph in _narrower(architecture):
+        if not _trains(graph, patch_size, batch_size):
             continue
         sizes = shapes(graph, patch_size)
-        changes = () if width is None else (f"widths cut at {width}",)
         found = Twin(graph, sizes, changes)
         if forward_macs(graph, sizes) <= macs:
             break
@@ -163,13 +163,37 @@ def _padded(architecture: Architecture) -> Architecture:
     return architecture.model_copy(update={"padding": "same", **sections})
 
 
-def _cut(architecture: Architecture, width: int | None) -> Graph | None:
-    """Returns the graph with all features cut at a width; None where that breaks a rule."""
-    update: dict[str, Any] = {}
-    if width is not None:
-        update["features"] = tuple(min(f, width) for f in architecture.features_per_stage())
-        decoder = {"features": tuple(min(f, width) for f in architecture.decoder_features())}
-        update["decoder"] = architecture.decoder.model_copy(update=decoder)
+def _narrower(architecture: Architecture) -> Iterator[tuple[tuple[str, ...], Graph]]:
+    """Yields the network as it is, with its widths divided, and with its widths cut."""
+    first, widest = architecture.features_per_stage()[0], max(architecture.features_per_stage())
+    ways: list[tuple[tuple[str, ...], Callable[[int], int]]] = [((), _unchanged)]
+    for divisor in (2, 4, 8, 16, 32, 64):
+        if first // divisor >= _NARROWEST:
+            ways.append(((f"widths divided by {divisor}",), partial(_divided, divisor)))
+    for most in _WIDTHS:
+        if most < widest:
+            ways.append(((f"widths cut at {most}",), partial(min, most)))
+    for changes, narrow in ways:
+        graph = _with_widths(architecture, narrow)
+        if graph is not None:
+            yield changes, graph
+
+
+def _unchanged(width: int) -> int:
+    return width
+
+
+def _divided(divisor: int, width: int) -> int:
+    return max(1, width // divisor)
+
+
+def _with_widths(architecture: Architecture, narrow: Callable[[int], int]) -> Graph | None:
+    """Returns the graph with other features; None where they break a rule."""
+    decoder = {"features": tuple(map(narrow, architecture.decoder_features()))}
+    update: dict[str, Any] = {
+        "features": tuple(map(narrow, architecture.features_per_stage())),
+        "decoder": architecture.decoder.model_copy(update=decoder),
+    }
     graph, faults = lower_with_faults(architecture.model_copy(update=update))
     return None if faults else graph
 
@@ -189,18 +213,31 @@ def _trains(graph: Graph, patch_size: Sequence[int], batch_size: int) -> bool:
 # --- without skips ------------------------------------------------------------------------
 
 
-@contextmanager
-def silenced(module: nn.Module, graph: Graph, edges: Iterable[Edge]) -> Iterator[None]:
+def silenced(
+    module: nn.Module, graph: Graph, edges: Iterable[Edge]
+) -> AbstractContextManager[None]:
     """Puts zeros in the place of what some edges of the graph carry, inside the ``with``.
 
     The network keeps its weights and its sizes; nothing else reaches the reader over the edge.
     """
+    return _replaced(module, graph, edges, torch.zeros_like)
+
+
+def one_way(module: nn.Module, graph: Graph, edges: Iterable[Edge]) -> AbstractContextManager[None]:
+    """Lets no gradient back over some edges of the graph; forward nothing changes."""
+    return _replaced(module, graph, edges, torch.Tensor.detach)
+
+
+@contextmanager
+def _replaced(
+    module: nn.Module, graph: Graph, edges: Iterable[Edge], by: Callable[[Tensor], Tensor]
+) -> Iterator[None]:
     handles = []
     for reader, source in edges:
         node = graph.nodes[reader]
         places = {i for i, read in enumerate(node.inputs) if read == source}
         leaf = module.get_submodule(node.name)
-        handles.append(leaf.register_forward_pre_hook(_zeros_at(places)))
+        handles.append(leaf.register_forward_pre_hook(_at(places, by)))
     try:
         yield
     finally:
@@ -208,9 +245,11 @@ def silenced(module: nn.Module, graph: Graph, edges: Iterable[Edge]) -> Iterator
             handle.remove()
 
 
-def _zeros_at(places: set[int]) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:
+def _at(
+    places: set[int], by: Callable[[Tensor], Tensor]
+) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:
     def hook(_module: nn.Module, maps: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return tuple(torch.zeros_like(x) if i in places else x for i, x in enumerate(maps))
+        return tuple(by(x) if i in places else x for i, x in enumerate(maps))
 
     return hook
 

@@ -77,6 +77,7 @@
 
   let before = null;
   addEventListener("beforeprint", () => {
+    if (before) return; // some browsers say it twice
     before = { theme: root.dataset.theme, closed: [...document.querySelectorAll("details:not([open])")] };
     setTheme("light");
     before.closed.forEach((element) => { element.open = true; });
@@ -86,6 +87,7 @@
     if (!before) return;
     setTheme(before.theme);
     before.closed.forEach((element) => { element.open = false; });
+    before = null;
     drawAgain();
   });
 

@@ -10,6 +10,7 @@ from typing import TypeAlias
 import numpy as np
 
 from unet_nas.errors import InputError
+from unet_nas.text.document import shown
 from unet_nas.train.data.cases import Array, Dataset, Part
 from unet_nas.train.data.config import DataConfig
 from unet_nas.train.data.labels import Census, colour_codes, encode, label_rule
@@ -65,7 +66,9 @@ def _list(config: DataConfig, base: Path) -> Listing:
         return list_source(config, base)
     except OSError as error:  # of folders that may not be looked into
         reason = (error.strerror or str(error)).lower()
-        raise InputError(f"data.source: cannot read {error.filename}: {reason}") from error
+        raise InputError(
+            f"data.source: cannot read {shown(str(error.filename))}: {reason}"
+        ) from error
 
 
 def _parts(

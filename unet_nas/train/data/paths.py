@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from unet_nas.errors import InputError
+from unet_nas.train.data.names import listed
 
 __all__ = ["find_file", "find_folder", "resolve"]
 
@@ -51,11 +52,11 @@ def _nearest(path: Path) -> str:
     while not missing.parent.exists() and missing.parent != missing:
         missing = missing.parent
     try:
-        there = sorted(entry.name for entry in missing.parent.iterdir())
+        there = sorted(p.name for p in missing.parent.iterdir() if not p.name.startswith("."))
     except OSError:
         return ""
     by_case = {name.lower(): name for name in there}
     near = get_close_matches(missing.name.lower(), list(by_case), n=1)
     if near:
         return f"; did you mean {missing.parent / by_case[near[0]]}?"
-    return f"; {missing.parent} holds {', '.join(there[:5]) or 'nothing'}"
+    return f"; {missing.parent} holds {listed(there, most=5) if there else 'nothing'}"

@@ -1,8 +1,8 @@
 """Fills in what the documentation takes from the code: ``make docs``.
 
 In ``README.md`` and ``docs/principles.md`` the output below each ``$ unet-nas …`` line; in
-``docs/architecture.md`` the tables between ``<!-- name -->`` and ``<!-- end -->``; in
-``docs/export.md`` the exported file.
+``docs/architecture.md`` the tables between ``<!-- name -->`` and ``<!-- end -->``, as in
+``docs/data.md``; in ``docs/export.md`` the exported file.
 Tests compare the result with the files.
 """
 
@@ -12,13 +12,21 @@ import os
 import re
 import shlex
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
+
+from pydantic import BaseModel
 
 from unet_nas import Architecture
 from unet_nas.cli import main
 from unet_nas.operators.catalogue import Option, describe, operators
 from unet_nas.report.listings import meaning
+from unet_nas.search.config import Baseline, Finalists, SearchConfig
+from unet_nas.train.data.config import DataConfig, Split
+from unet_nas.train.data.options import Augment
+from unet_nas.train.data.sources.options import Source
 from unet_nas.unet.architecture import DecoderOptions, StageOptions
 
 ROOT = Path(__file__).parents[1]
@@ -68,13 +76,17 @@ def reference(text: str) -> str:
         ),
         "operators": "\n".join(_operators()),
     }
+    return _filled(text, parts)
+
+
+def _filled(text: str, parts: Mapping[str, str]) -> str:
     for name, made in parts.items():
         pattern = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
         text = re.sub(pattern, lambda m, made=made: f"{m[1]}\n{made}\n\n{m[2]}", text, flags=re.S)
     return text
 
 
-def _fields(model: type[StageOptions]) -> list[Option]:
+def _fields(model: type[BaseModel]) -> list[Option]:
     return [describe(name, info) for name, info in model.model_fields.items()]
 
 
@@ -103,6 +115,49 @@ def _table(options: Iterable[Option]) -> str:
     return "\n".join(["| field | default | meaning |", "| :-- | :-- | :-- |", *rows])
 
 
+# --- docs/data.md --------------------------------------------------------------------------
+
+
+def data_reference(text: str) -> str:
+    """Returns a text with the options of data, of each source and of augmentation."""
+    sources = get_args(get_args(Source.__value__)[0])
+    parts = {source.__name__.lower(): _table(_options(source)) for source in sources}
+    # the default of the source only stands in while faults are looked for
+    parts["data"] = _table(
+        replace(option, default="(required)") if option.name == "source" else option
+        for option in _fields(DataConfig)
+    )
+    parts["split"] = _table(_fields(Split))
+    parts["augment"] = _table(_fields(Augment))
+    for name, info in Augment.model_fields.items():
+        for model in get_args(info.annotation):
+            if isinstance(model, type) and issubclass(model, BaseModel):
+                parts[name] = _table(_fields(model))
+    return _filled(text, parts)
+
+
+# --- docs/search.md ------------------------------------------------------------------------
+
+
+def _by_name(option: Option) -> Option:
+    """Writes a default that has a name, and no options, as people do."""
+    return replace(option, default=option.default.removeprefix("type=").strip("'"))
+
+
+def search_reference(text: str) -> str:
+    """Returns a text with the options of a search."""
+    parts = {
+        "search": _table(_by_name(option) for option in _fields(SearchConfig)),
+        "finalists": _table(_fields(Finalists)),
+        "baselines": _table(_fields(Baseline)),
+    }
+    return _filled(text, parts)
+
+
+def _options(source: type[BaseModel]) -> list[Option]:
+    return [option for option in _fields(source) if option.name != "type"]
+
+
 # --- docs/export.md ------------------------------------------------------------------------
 
 
@@ -121,12 +176,10 @@ def exported(text: str) -> str:
 
 
 if __name__ == "__main__":
-    pages = {
-        "README.md": readme,
-        "docs/architecture.md": reference,
-        "docs/export.md": exported,
-        "docs/principles.md": readme,
-    }
+    pages = {"README.md": readme, "docs/architecture.md": reference, "docs/export.md": exported}
+    pages["docs/data.md"] = data_reference
+    pages["docs/search.md"] = search_reference
+    pages["docs/principles.md"] = readme
     for name, fill in pages.items():
         path = ROOT / name
         path.write_text(fill(path.read_text(encoding="utf-8")), encoding="utf-8")

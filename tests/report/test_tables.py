@@ -23,10 +23,10 @@ def test_csv_is_read_back_as_written():
     assert rows == [["Name", "MACs"], [NASTY, "1234"], ["total", "1234"]]
 
 
-def test_markdown_escapes_the_bar():
+def test_markdown_escapes_what_would_be_read_as_markup():
     lines = render(TABLE, "markdown").splitlines()
     assert lines[1] == "| :--- | ---: |"
-    assert r"</script> \| 50" in lines[2]
+    assert r"&lt;/script> \| 50" in lines[2]
     assert lines[-1] == TABLE.caption
 
 

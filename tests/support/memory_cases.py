@@ -5,7 +5,7 @@ Networks come from :mod:`tests.support.draw`; what is drawn here is how a step r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 import torch
@@ -15,8 +15,8 @@ from unet_nas.audit.memory import Training, inference_memory, training_memory
 from unet_nas.errors import SizeError
 from unet_nas.operators.builder import Graph
 from unet_nas.profile.memory import MeasuredPeak, inference_peak, training_peaks
+from unet_nas.profile.workload import make_criterion, make_target
 from unet_nas.unet.build import build
-from unet_nas.unet.losses import SegmentationLoss
 from unet_nas.unet.shapes import Size, shapes
 from unet_nas.unet.stages import units
 
@@ -35,14 +35,22 @@ class MemoryCase:
     training: Training
 
 
-def draw_memory_case(seed: int) -> MemoryCase:
-    """Returns a case that fits: the same one for the same seed."""
+def draw_memory_case(seed: int, *, plain_loss: bool = False) -> MemoryCase:
+    """Returns a case that fits: the same one for the same seed.
+
+    Args:
+        seed: Of the case.
+        plain_loss: Whether the loss has no options.
+    """
     rng = Random(seed)
     while True:
         case = draw_case(rng)
         if case.graph is None or not _runs(case.graph, case.size, case.batch):
             continue
-        return MemoryCase(seed, case.graph, case.size, case.batch, draw_training(rng, case.graph))
+        training = draw_training(rng, case.graph)
+        if not plain_loss:
+            training = draw_loss(rng, training)
+        return MemoryCase(seed, case.graph, case.size, case.batch, training)
 
 
 def draw_training(rng: Random, graph: Graph) -> Training:
@@ -62,6 +70,16 @@ def draw_training(rng: Random, graph: Graph) -> Training:
         set_to_none=rng.random() < 0.7,
         in_place=rng.random() < 0.4,
         checkpoint=tuple(checkpoint) if rng.random() < 0.3 else (),
+    )
+
+
+def draw_loss(rng: Random, training: Training) -> Training:
+    """Returns the same step with options of the loss."""
+    return replace(
+        training,
+        ignore_label=rng.random() < 0.5,
+        class_weights=rng.random() < 0.4,
+        multi_label=rng.random() < 0.4,
     )
 
 
@@ -101,13 +119,14 @@ def measured_training(case: MemoryCase) -> MeasuredPeak:
         fused=options.implementation == "fused",
         **extra,
     )
-    target_size = shapes(case.graph, case.size)[case.graph.outputs[0]]
+    size = shapes(case.graph, case.size)[case.graph.outputs[0]]
+    classes = case.graph.nodes[case.graph.outputs[0]].channels
     _, second = training_peaks(
         module,
-        SegmentationLoss(options.loss),
+        make_criterion(classes, options),
         optimizer,
         torch.randn(case.batch, case.graph.nodes[0].channels, *case.size, dtype=dtype),
-        torch.zeros(case.batch, *target_size, dtype=torch.int64),
+        make_target((case.batch, classes, *size), options),
         autocast=options.precision if options.precision in ("bf16", "fp16") else None,
         set_to_none=options.set_to_none,
     )

@@ -64,3 +64,17 @@ def test_every_preset_says_what_it_is():
         found = describe_preset(name)
         assert found.about, name
         assert found.reference, name
+
+
+def test_an_architecture_from_python_has_the_same_sentences():
+    with pytest.raises(InputError) as caught:
+        unet_nas.Architecture(norm="bach", depth=0, widht=3, encoder={"convs": True})
+    assert set(str(caught.value).splitlines()) == {
+        "encoder.convs: must be an integer, got true",
+        "norm: must be one of none, batch, instance, group, layer, or a mapping with the key "
+        "'type', got 'bach'; did you mean 'batch'?",
+        "depth: must be ≥ 1, got 0",
+        "widht: unknown key 'widht'; did you mean 'width'?",
+    }
+    with pytest.raises(InputError, match="down: must have 2 entries"):
+        unet_nas.Architecture(depth=2, down=["max_pool"] * 3)

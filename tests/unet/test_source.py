@@ -14,14 +14,14 @@ import torch
 from torch import nn
 
 from tests.support.draw import Case, draw_case
+from tests.support.presets import narrowed, smallest
 from tests.support.running import expected, random_input
 from unet_nas.errors import InputError, SizeError
 from unet_nas.unet.architecture import Architecture
 from unet_nas.unet.build import UNet, build
 from unet_nas.unet.calls import default_of
 from unet_nas.unet.graph import Graph, lower
-from unet_nas.unet.load import load_architecture, preset, preset_names
-from unet_nas.unet.shapes import AxisSizes
+from unet_nas.unet.load import preset, preset_names
 from unet_nas.unet.source import (
     example_size,
     export_source,
@@ -164,34 +164,10 @@ def test_alignments_heads_and_blocks_give_the_same_bits(tree, size):
 # --- presets ------------------------------------------------------------------------------
 
 
-def narrowed(name: str) -> Graph:
-    """Returns a preset with a sixteenth of its features."""
-    original = preset(name)
-    if original.features is None:
-        width = max(4, original.width // 16)
-        changes = [f"width={width}"]
-        changes += [f"max_width={original.max_width // 16}"] if original.max_width else []
-    else:
-        changes = [f"features={[max(2, n // 16) for n in original.features]}"]
-    if original.decoder.features:
-        found = [max(2, n // 16) for n in original.decoder.features]
-        changes.append(f"decoder.features={found}")
-    return lower(load_architecture(f"preset:{name}", changes))
-
-
 @pytest.mark.parametrize("name", preset_names())
 def test_presets_give_the_same_bits(name):
     graph = narrowed(name)
     agree(graph, smallest(graph), batch=1)
-
-
-def smallest(graph: Graph) -> tuple[int, ...]:
-    """Returns a small size that the graph runs on in training: long on the first axis only."""
-    axes = [AxisSizes(graph, axis) for axis in range(graph.dims)]
-    size = [axis.nearest(0)[1] for axis in axes]
-    while expected(graph, tuple(size), 1, True).failed is not None:
-        size[0] = axes[0].nearest(size[0])[1]
-    return tuple(size)
 
 
 @pytest.fixture(scope="module")

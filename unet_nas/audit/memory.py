@@ -15,7 +15,6 @@ from math import prod
 from typing import Literal, get_args
 
 from unet_nas.errors import InputError
-from unet_nas.operators import loss as losses
 from unet_nas.operators import optimizer as optimizers
 from unet_nas.operators import primitives as p
 from unet_nas.operators.builder import Graph
@@ -26,7 +25,7 @@ from unet_nas.operators.eager import (
     Storage,
     Tensor,
 )
-from unet_nas.operators.loss import LossKind
+from unet_nas.operators.loss import Loss, LossKind
 from unet_nas.operators.optimizer import Implementation, OptimizerKind
 from unet_nas.operators.tape import (
     TAPE,
@@ -44,6 +43,8 @@ Phase = Literal["forward", "loss", "backward", "recompute", "optimizer"]
 
 _COUNTER_BYTES = 8
 _INDEX_BYTES = 8
+_LABEL_BYTES = 4
+_WEIGHT_BYTES = 4
 #: ``torch.get_rng_state()``, which checkpointing keeps
 _RANDOM_STATE_BYTES = 5056
 
@@ -71,6 +72,9 @@ class Training:
         implementation: The optimizer's: ``single`` tensor (PyTorch's default on a CPU),
             ``foreach`` (its default on CUDA) or ``fused``.
         loss: Which loss.
+        ignore_label: Whether positions of the target are left out of the loss.
+        class_weights: Whether its cross-entropy is weighted.
+        multi_label: Whether labels may overlap (sigmoid instead of softmax).
         set_to_none: Whether ``zero_grad`` frees the gradients.
         in_place: Whether activations overwrite their input where that is safe.
         checkpoint: Units recomputed in backward, as `unet_nas.unet.build` takes them.
@@ -84,6 +88,9 @@ class Training:
     weight_decay: bool = True
     implementation: Implementation = "single"
     loss: LossKind = "dice_cross_entropy"
+    ignore_label: bool = False
+    class_weights: bool = False
+    multi_label: bool = False
     set_to_none: bool = True
     in_place: bool = False
     checkpoint: tuple[str, ...] = ()
@@ -96,6 +103,21 @@ class Training:
                 raise InputError(f"{rule}, got {getattr(self, name)!r}")
         if self.nesterov and not (self.optimizer == "sgd" and self.momentum):
             raise InputError("nesterov needs the optimizer sgd with momentum")
+
+    @property
+    def loss_text(self) -> str:
+        """The loss with its options.
+
+        >>> Training(class_weights=True).loss_text
+        'dice_cross_entropy (class weights)'
+        """
+        options = {
+            "multi-label": self.multi_label,
+            "class weights": self.class_weights,
+            "ignore label": self.ignore_label,
+        }
+        given = ", ".join(word for word, wanted in options.items() if wanted)
+        return f"{self.loss} ({given})" if given else self.loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +166,11 @@ def training_memory(
     eager = run.eager
     run.cut(options)
     _make_training_state(run, options)
-    size = run.sizes[graph.outputs[0]]
-    target = eager.new(batch_size * prod(size), _INDEX_BYTES, "input")
-    loss = _loss(run, options.loss, run.forward(), target)
+    target = _target(run, options)
+    weights = (
+        eager.new(_classes(graph), _WEIGHT_BYTES, "buffers") if options.class_weights else None
+    )
+    loss = _loss(run, options, run.forward(), target, weights)
     run.leave_autocast()
     if loss.function is not None:
         eager.visit(graph.outputs[0], "backward")
@@ -191,20 +215,37 @@ def inference_memory(
     return _memory(run)
 
 
-def _loss(run: _Run, kind: LossKind, outputs: Sequence[Tensor], target: Tensor) -> Tensor:
-    graph = run.graph
-    run.eager.visit(graph.outputs[0], "loss")
-    loss = losses.segmentation_loss(
-        run.eager,
-        kind,
-        outputs,
-        [run.sizes[i] for i in graph.outputs],
-        target,
-        batch=run.mode.batch,
-        classes=graph.nodes[graph.outputs[0]].channels,
-    )
+def _classes(graph: Graph) -> int:
+    return graph.nodes[graph.outputs[0]].channels
+
+
+def _target(run: _Run, options: Training) -> Tensor:
+    """Makes the target: class indices, or a number per label."""
+    positions = run.mode.batch * prod(run.sizes[run.graph.outputs[0]])
+    if options.multi_label:
+        return run.eager.new(positions * _classes(run.graph), _LABEL_BYTES, "input")
+    return run.eager.new(positions, _INDEX_BYTES, "input")
+
+
+def _loss(
+    run: _Run,
+    options: Training,
+    outputs: Sequence[Tensor],
+    target: Tensor,
+    weights: Tensor | None,
+) -> Tensor:
+    graph, eager = run.graph, run.eager
+    eager.visit(graph.outputs[0], "loss")
+    loss = Loss(
+        eager,
+        options.loss,
+        _classes(graph),
+        ignores=options.ignore_label,
+        weights=weights,
+        multi_label=options.multi_label,
+    ).forward(outputs, [run.sizes[i] for i in graph.outputs], target)
     for output in outputs:
-        run.eager.drop(output)
+        eager.drop(output)
     return loss
 
 

@@ -9,7 +9,17 @@ from typing import Annotated
 
 import typer
 
-from unet_nas.cli import costs, diagnosing, networks, spaces
+from unet_nas.cli import (
+    costs,
+    datasets,
+    diagnosing,
+    exports,
+    networks,
+    reporting,
+    searching,
+    spaces,
+    training,
+)
 from unet_nas.errors import DocumentError, UnetNasError
 
 app = typer.Typer(
@@ -38,11 +48,18 @@ for command in (
     networks.show,
     networks.presets,
     networks.operators,
+    reporting.draw,
     costs.audit,
     costs.profile,
     diagnosing.diagnose,
+    reporting.compare,
     spaces.space,
-    networks.export,
+    datasets.data,
+    searching.search,
+    reporting.report,
+    exports.export,
+    training.train,
+    training.predict,
 ):
     app.command()(command)
 

@@ -1,8 +1,7 @@
-"""Commands on one network or on none: check, show, presets, operators, export."""
+"""Commands on one network or on none: check, show, presets, operators."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,7 +12,6 @@ from unet_nas.cli.common import (
     Mode,
     PatchSize,
     Set,
-    as_path,
     load,
     print_json,
     print_lines,
@@ -124,41 +122,6 @@ def operators(as_json: Json = False) -> None:
     from unet_nas.report.listings import operator_lines
 
     print_lines(operator_lines(found))
-
-
-def export(
-    file: File,
-    to: Annotated[str, typer.Option("--to", metavar="DIR", help="Folder for the files.")],
-    patch_size: PatchSize = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE", help="Weights of the network, as .safetensors, to go with it."
-        ),
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
-    assignments: Set = None,
-) -> None:
-    """Write a network as one readable file of plain PyTorch that does not need this package.
-
-    Beside model.py goes architecture.yaml, and with --weights a weights.safetensors under the
-    names of model.py, which states MACs for --patch-size and runs it as an example.
-    """
-    from unet_nas.unet.export import export as export_architecture
-    from unet_nas.unet.load import PREFIX, open_document, to_architecture
-
-    document = open_document(as_path(file))
-    name = document.tree.get("name") or Path(file.removeprefix(PREFIX)).stem
-    written = export_architecture(
-        to_architecture(document, assignments or ()),
-        to,
-        name=str(name),
-        patch_size=size_of(patch_size),
-        weights=weights,
-        force=force,
-    )
-    for path in written:
-        print(path)
 
 
 def _operator_json(operator: Any) -> dict[str, Any]:

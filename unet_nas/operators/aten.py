@@ -205,8 +205,8 @@ def _broadcast_backward(eager: Eager, function: Function, gradient: Tensor) -> G
     full = [
         None if target is None else eager.new(gradient.elements, width) for target in function.edges
     ]
-    if function.frame is not None:
-        eager.free(function)
+    if function.frame is not None:  # what was made again is let go of before the sums
+        eager.release(function)
     return [
         None if tensor is None else _fitted(eager, tensor, elements, itemsize)
         for tensor, (elements, itemsize) in zip(full, function.wants, strict=True)
@@ -356,12 +356,32 @@ def _slices(eager: Eager, function: Function, gradient: Tensor, contiguous: bool
 # --- small operators of the losses -----------------------------------------------------------
 
 
-def nll_loss(eager: Eager, log_probabilities: Tensor, target: Tensor) -> Tensor:
+def nll_loss(
+    eager: Eager, log_probabilities: Tensor, target: Tensor, weights: Tensor | None = None
+) -> Tensor:
     """``F.nll_loss``: saves its inputs and the total weight; its backward is full size."""
     out = eager.new(1, log_probabilities.itemsize)
     total_weight = eager.new(1, log_probabilities.itemsize)
-    eager.record(out, (log_probabilities,), (log_probabilities, target, total_weight))
+    weighted = () if weights is None else (weights,)
+    eager.record(out, (log_probabilities,), (log_probabilities, target, *weighted, total_weight))
     eager.drop(total_weight)
+    return out
+
+
+def binary_cross_entropy(
+    eager: Eager, logits: Tensor, target: Tensor, weights: Tensor | None
+) -> Tensor:
+    """``F.binary_cross_entropy_with_logits``: saves its inputs."""
+    out = eager.new(1, logits.itemsize)
+    weighted = () if weights is None else (weights,)
+    eager.record(out, (logits,), (logits, target, *weighted))
+    return out
+
+
+def masked_fill(eager: Eager, x: Tensor, mask: Tensor) -> Tensor:
+    """``x.masked_fill(mask, number)``: saves the mask; its backward fills the gradient."""
+    out = eager.new(x.elements, x.itemsize)
+    eager.record(out, (x,), (mask,))
     return out
 
 
@@ -395,9 +415,12 @@ def plus_number(eager: Eager, x: Tensor) -> Tensor:
 
 
 def divide(eager: Eager, x: Tensor, y: Tensor) -> Tensor:
-    """``x / y`` of equal size: saves both."""
+    """``x / y`` of equal size: saves both, or ``y`` only where it needs no gradient."""
     out = eager.new(x.elements, x.itemsize)
-    eager.record(out, (x, y), (x, y), _divided)
+    if y.function is None:
+        eager.record(out, (x, y), (y,))
+    else:
+        eager.record(out, (x, y), (x, y), _divided)
     return out
 
 

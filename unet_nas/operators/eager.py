@@ -283,14 +283,18 @@ class Eager:
         if function.frame is not None:
             function.saved = function.frame.unpack(function)
 
-    def free(self, function: Function) -> None:
-        """Lets go of what a function saved, and of its segment's inputs after the last one."""
+    def release(self, function: Function) -> None:
+        """Lets go of what a function saved."""
         for storage in function.saved:
             storage.saves -= 1
             if not storage.saves:
                 storage.saved_until = len(self.timeline)
             self._disown(storage)
         function.saved = ()
+
+    def free(self, function: Function) -> None:
+        """Lets go of what a function saved, and of its segment's inputs after the last one."""
+        self.release(function)
         frame = function.frame
         if frame is not None and function.packs[0] != function.packs[1]:
             function.frame = None

@@ -97,10 +97,11 @@ def training_peaks(
 
     Args:
         model: The module; it is put into training mode and its weights change.
-        criterion: Maps the model's output and the target to a scalar loss.
+        criterion: Maps the model's output and the target to a scalar loss; of a module, its
+            buffers count.
         optimizer: An optimizer over the model's parameters that has not stepped yet.
         inputs: A batch, ``(batch, channels, *spatial)``.
-        target: Class indices, ``(batch, *spatial)``.
+        target: What the criterion compares with.
         autocast: ``"bf16"`` or ``"fp16"`` for a forward pass under autocast.
         set_to_none: How gradients are cleared at the start of the step.
 
@@ -114,7 +115,8 @@ def training_peaks(
             model, criterion, optimizer, inputs, target, autocast=autocast, set_to_none=set_to_none
         )
 
-    first, second = _measure([phase, phase], _state_bytes(model, (inputs, target)))
+    buffers = criterion.buffers() if isinstance(criterion, nn.Module) else ()
+    first, second = _measure([phase, phase], _state_bytes(model, (inputs, target, *buffers)))
     return first, second
 
 

@@ -156,7 +156,7 @@ def conditions(job: Job, in_channels: int) -> Conditions:
         batch_size=job.batch_size,
         precision=t.precision,
         optimizer=f"{t.optimizer} ({t.implementation})",
-        loss=t.loss,
+        loss=t.loss_text,
         checkpoint=t.checkpoint,
         in_place=t.in_place,
         set_to_none=t.set_to_none,

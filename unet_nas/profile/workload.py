@@ -27,6 +27,7 @@ _FORMATS = {2: torch.channels_last, 3: torch.channels_last_3d}
 LEARNING_RATE = 1e-3
 MOMENTUM = 0.9
 WEIGHT_DECAY = 1e-2
+IGNORE_INDEX = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,22 +56,22 @@ class Workload:
             return contextlib.nullcontext()
         return torch.autocast(self.inputs.device.type, dtype=dtype)
 
-    def target(self) -> Tensor:
-        """Returns random classes for the module's first output, ``(batch, *spatial)``."""
+    def output_shape(self) -> torch.Size:
+        """Returns the shape of the module's first output, after a forward pass."""
         training = self.module.training
         self.module.eval()
         with torch.inference_mode(), self.autocast():
             first = _first(self.module(self.inputs))
         self.module.train(training)
-        size = (first.shape[0], *first.shape[2:])
-        return torch.randint(0, first.shape[1], size, device=self.inputs.device)
+        return first.shape
 
     def steps(self) -> Steps:
         """Returns the training step of this workload; a forward pass tells the target's size."""
+        shape, device = self.output_shape(), self.inputs.device
         return Steps(
             self,
-            self.target(),
-            SegmentationLoss(self.training.loss),
+            make_target(shape, self.training).to(device),
+            make_criterion(shape[1], self.training).to(device),
             make_optimizer(self.module, self.training),
         )
 
@@ -140,6 +141,24 @@ def _channels_last(module: nn.Module, inputs: Tensor) -> tuple[nn.Module, Tensor
     if layout is None:
         raise InputError("--channels-last needs a network of 2 or 3 spatial dimensions")
     return module.to(memory_format=layout), inputs.to(memory_format=layout)  # type: ignore[call-overload]
+
+
+def make_target(shape: Sequence[int], training: Training) -> Tensor:
+    """Returns a random target for logits ``(batch, classes, *spatial)``, as the loss takes it."""
+    batch, classes, *size = shape
+    if training.multi_label:
+        return torch.randint(0, 2, (batch, classes, *size)).float()
+    return torch.randint(0, classes, (batch, *size))
+
+
+def make_criterion(classes: int, training: Training) -> SegmentationLoss:
+    """Returns the loss of a training step; the values of its options cost no memory."""
+    return SegmentationLoss(
+        training.loss,
+        ignore_index=IGNORE_INDEX if training.ignore_label else None,
+        class_weights=[1.0] * classes if training.class_weights else None,
+        multi_label=training.multi_label,
+    )
 
 
 def make_optimizer(module: nn.Module, training: Training) -> torch.optim.Optimizer:

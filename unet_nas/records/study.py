@@ -140,8 +140,8 @@ class TrialRecord:
             train), ``inference_memory`` (bytes, one patch): static, as the audit says;
             ``latency`` (ms, one patch, median) where it was measured.
         profile: What was measured, with its conditions.
-        metrics: Scores on the validation cases: ``dice``, ``dice[nucleus]``, ``iou``, …; of a
-            finalist on the test cases.
+        metrics: Scores on the validation cases: ``dice``, ``dice[nucleus]``, ``iou``, …
+        test: The same on the test cases, which no selection sees; of finalists only.
         objectives: Values of the objectives by name.
         constraints: By name: measured minus limit; at most 0 is feasible.
         history: The training curve.
@@ -168,6 +168,7 @@ class TrialRecord:
     costs: dict[str, float] = field(default_factory=dict)
     profile: Profile | None = None
     metrics: dict[str, float] = field(default_factory=dict)
+    test: dict[str, float] = field(default_factory=dict)
     objectives: dict[str, float] = field(default_factory=dict)
     constraints: dict[str, float] = field(default_factory=dict)
     history: tuple[Point, ...] = ()
@@ -186,7 +187,7 @@ class TrialRecord:
 
     def to_json(self) -> str:
         """Returns the record as JSON."""
-        return TypeAdapter(TrialRecord).dump_json(self, indent=1).decode()
+        return _TRIAL.dump_json(self, indent=1).decode()
 
     @staticmethod
     def from_json(text: str | bytes) -> TrialRecord:
@@ -196,7 +197,7 @@ class TrialRecord:
         >>> TrialRecord.from_json(record.to_json()) == record
         True
         """
-        return TypeAdapter(TrialRecord).validate_json(text)
+        return _TRIAL.validate_json(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +261,7 @@ class RunHeader:
 
     def to_json(self) -> str:
         """Returns the header as JSON."""
-        return TypeAdapter(RunHeader).dump_json(self, indent=1).decode()
+        return _RUN.dump_json(self, indent=1).decode()
 
     @staticmethod
     def from_json(text: str | bytes) -> RunHeader:
@@ -270,7 +271,12 @@ class RunHeader:
         >>> RunHeader.from_json(header.to_json()) == header
         True
         """
-        return TypeAdapter(RunHeader).validate_json(text)
+        return _RUN.validate_json(text)
+
+
+# built once: making one takes as long as reading a hundred records
+_TRIAL = TypeAdapter(TrialRecord)
+_RUN = TypeAdapter(RunHeader)
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,13 +310,13 @@ def read_run(folder: Path) -> Run:
     Raises:
         InputError: if there is no run, or its files are not ours or of a newer version.
     """
-    header = _parse(folder / HEADER, RunHeader)
+    header = _parse(folder / HEADER, _RUN)
     if header.format > FORMAT:
         raise InputError(f"{folder / HEADER} was written by a newer unet_nas; update this one")
     found: dict[TrialKind, list[TrialRecord]] = {"trial": [], "baseline": [], "finalist": []}
     folders = {}
     for path in _records(folder):
-        record = _parse(path, TrialRecord)
+        record = _parse(path, _TRIAL)
         found[record.kind].append(record)
         folders[record.kind, record.name, record.seed] = path.parent
     trials = sorted(found["trial"], key=lambda r: -1 if r.number is None else r.number)
@@ -324,7 +330,7 @@ def _records(folder: Path) -> Iterator[Path]:
         yield from sorted(folder.glob(f"{pattern}/{RECORD}"))
 
 
-def _parse(path: Path, kind: type[T]) -> T:
+def _parse(path: Path, adapter: TypeAdapter[T]) -> T:
     try:
         text = path.read_bytes()
     except FileNotFoundError as error:
@@ -334,6 +340,6 @@ def _parse(path: Path, kind: type[T]) -> T:
     except OSError as error:
         raise InputError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from error
     try:
-        return TypeAdapter(kind).validate_json(text)
+        return adapter.validate_json(text)
     except ValidationError as error:
         raise InputError(f"{path} is damaged: {error.errors()[0]['msg']}") from error

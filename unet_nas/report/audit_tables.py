@@ -30,7 +30,7 @@ def conventions(audit: Audit) -> str:
 
 def _step(t: Training) -> str:
     """Returns how a training step runs, in words."""
-    options = [t.precision, f"{t.optimizer} ({t.implementation})", t.loss.replace("_", "-")]
+    options = [t.precision, f"{t.optimizer} ({t.implementation})", t.loss_text.replace("_", "-")]
     if t.checkpoint:
         options.append(f"checkpoint {', '.join(t.checkpoint)}")
     if t.in_place:
@@ -240,6 +240,9 @@ def conditions_json(patch_size: Sequence[int], batch_size: int, t: Training) -> 
         "optimizer": t.optimizer,
         "implementation": t.implementation,
         "loss": t.loss,
+        "ignore_label": t.ignore_label,
+        "class_weights": t.class_weights,
+        "multi_label": t.multi_label,
         "checkpoint": t.checkpoint,
         "in_place": t.in_place,
         "set_to_none": t.set_to_none,

@@ -306,7 +306,7 @@ def conventions(survey: Survey) -> str:
     if not sizes:
         return "Without a patch size (train.patch_size or --patch-size) only parameters are known."
     device = survey.scope.device
-    options = " or ".join(dict.fromkeys(_options(c.training(device)) for c in survey.conditions))
+    options = " or ".join(dict.fromkeys(map(_options, survey.trainings)))
     counted = "bytes of tensors alive at once, without library workspaces and allocator rounding"
     if device == "cuda":
         counted = "bytes that the allocator reserves (not verified), without library workspaces"
@@ -318,7 +318,7 @@ def conventions(survey: Survey) -> str:
 
 
 def _options(t: Training) -> str:
-    return f"{t.precision}, {t.optimizer} ({t.implementation}), {t.loss.replace('_', '-')}"
+    return f"{t.precision}, {t.optimizer} ({t.implementation}), {t.loss_text.replace('_', '-')}"
 
 
 def _few(texts: Sequence[str]) -> str:

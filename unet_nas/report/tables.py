@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -35,12 +35,16 @@ class Table:
         rows: cells, one per column.
         caption: states the conventions and conditions of the numbers.
         total: the last row is a sum and is set apart.
+        best: row and column of the cells that are set in bold.
+        label: what LaTeX refers to the table by.
     """
 
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
     caption: str = ""
     total: bool = False
+    best: frozenset[tuple[int, int]] = frozenset()
+    label: str = ""
 
 
 def render(table: Table, style: Format) -> str:
@@ -75,22 +79,46 @@ def _markdown(table: Table) -> str:
     lines = [
         _markdown_row([column.header for column in table.columns]),
         _markdown_row(["---:" if column.right else ":---" for column in table.columns]),
-        *[_markdown_row(row) for row in table.rows],
+        *[_markdown_row(row, _bold(table, index)) for index, row in enumerate(table.rows)],
     ]
     return "\n".join([*lines, "", table.caption] if table.caption else lines)
 
 
-def _markdown_row(cells: Sequence[str]) -> str:
-    escaped = [cell.replace("\\", "\\\\").replace("|", "\\|") for cell in cells]
-    return "| " + " | ".join(escaped) + " |"
+def _markdown_row(cells: Sequence[str], bold: Container[int] = ()) -> str:
+    escaped = [_markdown_text(cell) for cell in cells]
+    shown = [f"**{cell}**" if n in bold else cell for n, cell in enumerate(escaped)]
+    return "| " + " | ".join(shown) + " |"
+
+
+def _markdown_text(text: str) -> str:
+    """Escapes text so that it appears as written, in GitHub's Markdown too."""
+    for character, written in _MARKDOWN:
+        text = text.replace(character, written)
+    return text
+
+
+_MARKDOWN = (
+    ("\\", "\\\\"),
+    ("|", "\\|"),
+    ("&", "&amp;"),
+    ("<", "&lt;"),
+    ("*", "\\*"),
+    ("`", "\\`"),
+)
+
+
+def _bold(table: Table, row: int) -> set[int]:
+    """Returns the columns that are bold in a row."""
+    return {column for index, column in table.best if index == row}
 
 
 def _latex(table: Table) -> str:
     alignment = "".join("r" if column.right else "l" for column in table.columns)
-    rows = [_latex_row(row) for row in table.rows]
+    rows = [_latex_row(row, _bold(table, index)) for index, row in enumerate(table.rows)]
     if table.total and len(rows) > 1:
         rows.insert(-1, r"\midrule")
     caption = [rf"\caption{{{latex_text(table.caption)}}}"] if table.caption else []
+    caption += [rf"\label{{{table.label}}}"] if table.label else []
     return "\n".join(
         [
             r"\begin{table}",
@@ -108,8 +136,10 @@ def _latex(table: Table) -> str:
     )
 
 
-def _latex_row(cells: Sequence[str]) -> str:
-    return " & ".join(latex_text(cell) for cell in cells) + r" \\"
+def _latex_row(cells: Sequence[str], bold: Container[int] = ()) -> str:
+    escaped = [latex_text(cell) for cell in cells]
+    shown = [rf"\textbf{{{cell}}}" if n in bold else cell for n, cell in enumerate(escaped)]
+    return " & ".join(shown) + r" \\"
 
 
 _LATEX = {
@@ -130,6 +160,12 @@ _LATEX = {
     "·": r"$\cdot$",
     "≥": r"$\geq$",
     "≤": r"$\leq$",
+    "–": "--",
+    "†": r"\textdagger{}",
+    "±": r"$\pm$",
+    "→": r"$\to$",
+    "²": r"\textsuperscript{2}",
+    "³": r"\textsuperscript{3}",
 }
 
 

@@ -160,6 +160,7 @@ class Conditions(BaseModel):
             nesterov=self.nesterov and self.optimizer == "sgd",
             implementation="foreach" if device == "cuda" else "single",
             loss=self.loss,
+            class_weights=self.class_weights is not None,
             in_place=self.in_place,
             checkpoint=self.checkpoint,
             device=device,

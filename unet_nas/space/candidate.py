@@ -19,7 +19,7 @@ from unet_nas.audit.cuda import cuda_memory
 from unet_nas.audit.memory import Device, Training, inference_memory, training_memory
 from unet_nas.errors import Fault, Path
 from unet_nas.operators.builder import Graph
-from unet_nas.space.budget import Conditions, Limit
+from unet_nas.space.budget import STATIC_LIMITS, Conditions, Limit
 from unet_nas.space.load import conditions_of, training_of
 from unet_nas.text.document import format_path
 from unet_nas.text.sentences import troubles_of
@@ -28,6 +28,8 @@ from unet_nas.unet.shapes import AxisTrace, trace_axis
 
 __all__ = ["Candidate", "Reason", "judge"]
 
+#: a limit that nothing exceeds
+_ANY = 1 << 62
 #: said of a field that breaks its rule at several stages
 _MORE = re.compile(r" \(and \d+ more of the kind\)$")
 _NUMBERS = re.compile(r"\d+(?:[x.]\d+)*")
@@ -130,6 +132,29 @@ def judge(
             costs = _costs(graph, conditions, traces, limits, training=training, thorough=thorough)
     reasons.update(Reason("budget", name) for name in exceeded(costs, limits))
     return Candidate(frozenset(reasons), costs, graph, conditions)
+
+
+def all_costs(
+    candidate: Candidate, tree: Mapping[str, Any], *, device: Device = "cpu"
+) -> dict[Limit, int]:
+    """Returns all static costs of a candidate that runs, those that no limit asked for too.
+
+    >>> tree = {"architecture": {"depth": 2, "width": 8}, "train": {"patch_size": 64}}
+    >>> sorted(all_costs(judge(tree, {}), tree))
+    ['inference_memory', 'macs', 'parameters', 'training_memory']
+    """
+    graph, conditions = candidate.graph, candidate.conditions
+    assert graph is not None, "the candidate runs"
+    assert conditions is not None, "the candidate runs"
+    size = conditions.size(graph.dims)
+    if size is None:
+        return candidate.costs
+    wanting = {name: _ANY for name in STATIC_LIMITS if name not in candidate.costs}
+    traces = [trace_axis(graph, axis, n) for axis, n in enumerate(size)]
+    training = training_of(tree, device)
+    return candidate.costs | _costs(
+        graph, conditions, traces, wanting, training=training, thorough=True
+    )
 
 
 def runs(graph: Graph, size: Sequence[int], batch_size: int) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -221,4 +221,10 @@ def training_of(tree: Mapping[str, Any], device: Device) -> Training:
     The section ``train`` sets most of it; the loss also depends on whether the ``data`` have
     positions to ignore and labels that overlap.
     """
-    return conditions_of(tree).training(device)
+    conditions, data = conditions_of(tree), tree.get("data") or {}
+    return replace(
+        conditions.training(device),
+        ignore_label=data.get("ignore_label") is not None,
+        class_weights=conditions.class_weights is not None,
+        multi_label=data.get("multi_label") is True,
+    )

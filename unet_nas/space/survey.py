@@ -14,12 +14,12 @@ from math import sqrt
 from random import Random
 from typing import Any
 
-from unet_nas.audit.memory import Device
+from unet_nas.audit.memory import Device, Training
 from unet_nas.errors import InputError
 from unet_nas.space.budget import Conditions, Limit
 from unet_nas.space.candidate import Candidate, Reason, judge, rule_of
 from unet_nas.space.domains import DEFAULT_DEPTH, Scalar, count
-from unet_nas.space.load import Space
+from unet_nas.space.load import Space, training_of
 from unet_nas.space.relax import Aligned, Relaxation, Remedy, relaxations, remedies
 from unet_nas.space.sample import Assignment, draw, enumerate_assignments
 from unet_nas.text.document import format_path
@@ -141,6 +141,7 @@ class Survey:
             up to `MEMORY_SAMPLES` of them where it is not limited.
         extremes: Cheapest and dearest feasible candidates, by cost.
         conditions: The patch sizes (as written) and batch sizes met.
+        trainings: The training steps that memory is computed for.
         relaxations: Where nothing is feasible: limits to relax, the smallest step first.
         remedies: Where nothing aligns: settings with which candidates run.
     """
@@ -155,6 +156,7 @@ class Survey:
     costs: dict[str, list[int]]
     extremes: dict[Limit, Extreme]
     conditions: tuple[Conditions, ...]
+    trainings: tuple[Training, ...]
     relaxations: tuple[Relaxation, ...] = ()
     remedies: tuple[Remedy, ...] = ()
 
@@ -270,6 +272,7 @@ class _Tally:
         self.networks: set[str] = set()
         self.feasible_networks: set[str] = set()
         self.conditions: dict[Conditions, None] = {}
+        self.trainings: dict[Training, None] = {}
         self.costs: dict[str, list[int]] = {"depth": []}
         self.extremes: dict[Limit, Extreme] = {}
 
@@ -280,6 +283,7 @@ class _Tally:
         if candidate.graph is None or candidate.conditions is None:
             return
         self._check_conditions(candidate.conditions)
+        self.trainings[training_of(assignment.tree, self.scope.device)] = None
         self.valid += 1
         digest = candidate.graph.digest()
         self.networks.add(digest)
@@ -350,6 +354,7 @@ class _Tally:
             self.costs,
             self.extremes,
             tuple(self.conditions),
+            tuple(self.trainings),
             tuple(relaxed),
             tuple(sizes),
         )

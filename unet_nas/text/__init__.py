@@ -11,11 +11,12 @@ from unet_nas.text.document import SECTIONS, Document, format_path, render
 from unet_nas.text.domains import find_domains
 from unet_nas.text.overrides import set_values
 from unet_nas.text.reader import parse_document, read_document
-from unet_nas.text.validation import validate
+from unet_nas.text.validation import error_of, validate
 
 __all__ = [
     "SECTIONS",
     "Document",
+    "error_of",
     "find_domains",
     "format_path",
     "parse_document",

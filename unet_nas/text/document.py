@@ -214,12 +214,21 @@ def _one_line(placed: PlacedFault, name: str) -> str:
     else:
         column = f":{placed.column}" if placed.column else ""
         where = f"{printable(name)}:{placed.line}{column}"
-    field_name = f", {format_path(fault.path)}" if fault.path else ""
+    return f"{where}, {sentence(fault)}" if fault.path else f"{where}: {sentence(fault)}"
+
+
+def sentence(fault: Fault) -> str:
+    """Write a fault without the file that it is in.
+
+    >>> sentence(Fault(("depth",), "must be ≥ 1", "0", "use 1"))
+    'depth: must be ≥ 1, got 0; fix: use 1'
+    """
+    field_name = f"{format_path(fault.path)}: " if fault.path else ""
     got = f", got {fault.got}" if fault.got else ""
     fix = ""
     if fault.fix:
         fix = f"; {fault.fix}" if fault.fix.endswith("?") else f"; fix: {fault.fix}"
-    return f"{where}{field_name}: {printable(fault.rule)}{got}{fix}"
+    return f"{field_name}{printable(fault.rule)}{got}{fix}"
 
 
 def printable(text: str) -> str:

@@ -15,20 +15,21 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from unet_nas.errors import Fault, Path
+from unet_nas.errors import DocumentError, Fault, Path
 from unet_nas.text.document import (
     SECTIONS,
     Document,
     document_error,
     lookup,
     place,
+    sentence,
     shown,
 )
 
 if TYPE_CHECKING:
     from unet_nas.text.sentences import Trouble
 
-__all__ = ["unknown_sections", "validate"]
+__all__ = ["error_of", "unknown_sections", "validate"]
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -78,6 +79,12 @@ def validate(
     faults = _all_faults(copy.deepcopy(tree), model, inside)
     found += [place(_below(at, fault), document) for fault in faults]
     raise document_error(found, document.name)
+
+
+def error_of(fields: dict[str, Any], model: type[BaseModel]) -> DocumentError:
+    """Return the error with all faults of values that come from Python and not from a file."""
+    faults = _all_faults(copy.deepcopy(fields), model, ())
+    return DocumentError("\n".join(sentence(fault) for fault in faults), faults)
 
 
 def _all_faults(tree: Any, model: type[BaseModel], hidden: Iterable[Path]) -> list[Fault]:

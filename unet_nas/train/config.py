@@ -54,6 +54,10 @@ class TrainConfig(Conditions):
     validations: _Count = Field(
         5, description="scorings of the validation cases, evenly over the budget"
     )
+    surface_tolerance: _Positive | None = Field(
+        None, description="of surface_dice, in mm or pixels; null: one position"
+    )
+    event_tolerance: _Positive | None = Field(None, description="of event_f1, in samples; null: 10")
 
     @model_validator(mode="after")
     def _check(self) -> Self:

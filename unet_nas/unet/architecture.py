@@ -13,7 +13,15 @@ from dataclasses import dataclass
 from math import floor
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Strict, Tag, ValidationInfo, model_validator
+from pydantic import (
+    Discriminator,
+    Field,
+    Strict,
+    Tag,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypeAliasType
 
@@ -217,6 +225,24 @@ class Architecture(StageOptions):
     deep_supervision: Annotated[int, Strict(), Field(ge=0, le=7)] = Field(
         0, description="heads on decoder stages 1 to this, returned after the main output"
     )
+
+    if not TYPE_CHECKING:  # mypy's plug-in derives the signature from the fields
+
+        def __init__(self, /, **fields: Any) -> None:
+            """Checks fields that come from Python.
+
+            Raises:
+                DocumentError: with a sentence for each fault.
+            """
+            try:
+                super().__init__(**fields)
+            except ValidationError:
+                from unet_nas.text import error_of  # noqa: PLC0415 - most architectures are right
+
+                raise error_of(fields, Architecture) from None
+
+        # pydantic's own mark: files and trees are validated as if this were not here
+        __init__.__pydantic_base_init__ = True
 
     @model_validator(mode="after")
     def _check(self, info: ValidationInfo) -> Self:

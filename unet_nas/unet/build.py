@@ -61,6 +61,7 @@ class UNet(nn.Module):
         self, graph: Graph, *, checkpoint: Sequence[str] = (), inplace: bool = False
     ) -> None:
         super().__init__()
+        self.graph = graph
         self.dims = graph.dims
         self.in_channels = graph.nodes[0].channels
         self.outputs = graph.outputs

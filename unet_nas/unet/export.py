@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from unet_nas.errors import InputError
 from unet_nas.files import write_files
@@ -12,9 +13,15 @@ from unet_nas.unet.architecture import Architecture
 from unet_nas.unet.dump import to_yaml
 from unet_nas.unet.graph import Graph, lower
 from unet_nas.unet.outline import by
-from unet_nas.unet.source import export_source, renamed
+from unet_nas.unet.source import example_size, export_source, renamed
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from unet_nas.unet.onnx_check import Agreement
 
 WEIGHTS = "weights.safetensors"
+ONNX = "model.onnx"
 
 
 def export(
@@ -24,6 +31,7 @@ def export(
     name: str = "unet",
     patch_size: Sequence[int] | None = None,
     weights: str | os.PathLike[str] | None = None,
+    beside: Mapping[str, bytes] | None = None,
     force: bool = False,
 ) -> list[Path]:
     """Writes ``architecture.yaml``, ``model.py`` and, where given, ``weights.safetensors``.
@@ -35,6 +43,7 @@ def export(
         patch_size: the size that ``model.py`` states MACs for and runs as an example.
         weights: a safetensors file with the state of ``build(architecture)``; it is written
             under the names of ``model.py``.
+        beside: other files that belong to the network, by name.
         force: replace files that are there.
 
     Returns:
@@ -51,16 +60,48 @@ def export(
     }
     if weights is not None:
         files[WEIGHTS] = _converted(graph, Path(weights))
-    else:
-        _refuse_stale_weights(Path(folder))
+    files.update(beside or {})
+    _refuse_stale(Path(folder), files)
     return write_files(Path(folder), files, force=force)
 
 
-def _converted(graph: Graph, path: Path) -> bytes:
-    """Returns a safetensors file of our names as one of the names of ``model.py``."""
+def export_onnx(
+    architecture: Architecture,
+    weights: str | os.PathLike[str],
+    *,
+    name: str = "unet",
+    patch_size: Sequence[int] | None = None,
+) -> tuple[bytes, tuple[Agreement, Agreement]]:
+    """Returns an ONNX file, and how far it is from PyTorch at two sizes.
+
+    Args:
+        architecture: the network.
+        weights: a safetensors file with the state of ``build(architecture)``.
+        name: what the file calls the network.
+        patch_size: the first of the two sizes.
+
+    Raises:
+        InputError: if the weights are not those of this network, or what writes and runs ONNX
+            is not installed.
+        UnetNasError: if the two differ by more than the tolerance.
+    """
+    graph = lower(architecture)
+    state = {key: tensor.numpy() for key, tensor in _state(graph, Path(weights)).items()}
+    try:
+        from unet_nas.unet.onnx import to_onnx  # noqa: PLC0415 - of an extra
+        from unet_nas.unet.onnx_check import check_onnx  # noqa: PLC0415 - of an extra
+    except ModuleNotFoundError as error:
+        need = f"an ONNX file needs the package {error.name}"
+        raise InputError(f"{need}; pip install 'unet-nas[onnx]'") from error
+    model = to_onnx(graph, state, name=name)
+    return model, check_onnx(model, graph, state, patch_size or example_size(graph))
+
+
+def _state(graph: Graph, path: Path) -> dict[str, Tensor]:
+    """Returns the tensors of a safetensors file, which must be those of the network."""
     # torch takes a second to import, and an export without weights needs none of it
     from safetensors import SafetensorError  # noqa: PLC0415
-    from safetensors.torch import load_file, save  # noqa: PLC0415
+    from safetensors.torch import load_file  # noqa: PLC0415
 
     from unet_nas.unet.build import build  # noqa: PLC0415
 
@@ -68,20 +109,29 @@ def _converted(graph: Graph, path: Path) -> bytes:
         weights = load_file(path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"cannot read the weights {path}: {error}") from error
-    theirs = renamed(graph, weights)
+    renamed(graph, weights)  # refuses names that are not the network's
     for name, tensor in build(graph).state_dict().items():
         if weights[name].shape != tensor.shape:
             need, got = by(tensor.shape), by(weights[name].shape)
             raise InputError(
                 f"the weights {path} are not of this network: {name} is {got}, and must be {need}"
             )
+    return weights
+
+
+def _converted(graph: Graph, path: Path) -> bytes:
+    """Returns a safetensors file of our names as one of the names of ``model.py``."""
+    from safetensors.torch import save  # noqa: PLC0415 - torch takes a second to import
+
+    theirs = renamed(graph, _state(graph, path))
     return save(theirs, metadata={"format": "pt", "digest": graph.digest()})
 
 
-def _refuse_stale_weights(folder: Path) -> None:
+def _refuse_stale(folder: Path, files: Mapping[str, bytes]) -> None:
     """Refuses to write a network beside weights that may be of another."""
-    if (folder / WEIGHTS).exists():
-        raise InputError(
-            f"{folder / WEIGHTS} is there, and may be of another network; delete it, or give "
-            "the weights of this one"
-        )
+    for name in (WEIGHTS, ONNX):
+        if name not in files and (folder / name).exists():
+            raise InputError(
+                f"{folder / name} is there, and may be of another network; delete it, or write "
+                "that of this one too"
+            )

@@ -247,6 +247,11 @@ class AxisSizes:
         period *= down // gcd(down, int(scale * period))
         return _Slot(primitive, inputs, scale * up / down, period, regular)
 
+    @property
+    def stride(self) -> int:
+        """The smallest shift of an input by which every map shifts by whole positions."""
+        return lcm(*(slot.scale.denominator for slot in self._slots))
+
     def misfits(self, size: int) -> Iterator[p.Misfit]:
         """Yields every misfit that an input of ``size`` meets."""
         axis = self.axis

@@ -132,7 +132,7 @@ def example_size(graph: Graph) -> Size:
     sizes = [tuple(n for n in size if n is not None) for size in found if None not in size]
     for training in (True, False):
         for size in sizes:
-            if not _single_value(graph, size, training):
+            if not single_value(graph, size, training):
                 return size
     raise SizeError("the network runs on no size; `unet-nas check` says why")
 
@@ -142,8 +142,14 @@ def _from(axis: AxisSizes, n: int) -> int | None:
     return n if axis.valid(n) else axis.nearest(n)[1]
 
 
-def _single_value(graph: Graph, size: Size, training: bool) -> bool:
-    """Tells whether one sample of this size leaves a norm with a single value."""
+def single_value(graph: Graph, size: Size, training: bool) -> bool:
+    """Tells whether one sample of this size leaves a norm with a single value.
+
+    Args:
+        graph: the network.
+        size: that it takes.
+        training: whether norms use the statistics of the batch.
+    """
     return any(
         node.primitive.single_value(1, node.channels, prod(extent), training)
         for node, extent in zip(graph.nodes, shapes(graph, size), strict=True)

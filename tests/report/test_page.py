@@ -1,0 +1,248 @@
+"""The page: every number is the record's, every name appears as written, every study renders."""
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from tests.support.studies import DICE, MACS, MEMORY, NASTY, Writer, write_many, write_study
+from unet_nas.errors import InputError
+from unet_nas.records import RunHeader, read_run
+from unet_nas.report.examples import signal_picture
+from unet_nas.report.findings import Findings
+from unet_nas.report.page import page_html, write_report
+
+
+class Reader(HTMLParser):
+    """Collects text, the values of <data>, scripts, and addresses."""
+
+    VOID = ("meta", "link", "br", "img", "i")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text: list[str] = []
+        self.values: list[tuple[str, str]] = []
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.ids: list[str] = []
+        self.scripts: list[str] = []
+        self._inside = ""
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        given = dict(attributes)
+        self._inside = tag
+        if tag == "data":
+            self.values.append((given["value"], given.get("title", "")))
+        if "id" in given:
+            self.ids.append(given["id"])
+        self.addresses += [given[name] for name in ("href", "src") if given.get(name)]
+
+    def handle_endtag(self, tag):
+        self._inside = ""
+
+    def handle_data(self, data):
+        if self._inside == "script":
+            self.scripts.append(data)
+        elif self._inside != "style":
+            self.text.append(data)
+
+
+def read(html: str) -> Reader:
+    reader = Reader()
+    reader.feed(html)
+    return reader
+
+
+def page_of(folder) -> str:
+    return page_html(Findings.of([read_run(folder)]))
+
+
+@pytest.fixture(scope="module")
+def html(study) -> str:
+    return page_of(study)
+
+
+@pytest.fixture(scope="module")
+def page(html) -> Reader:
+    return read(html)
+
+
+def data_of(page: Reader) -> dict:
+    return json.loads(next(text for text in page.scripts if text.startswith('{"plots"')))
+
+
+def test_one_file_that_asks_no_other_host(html, page):
+    assert [a for a in page.addresses if not a.startswith(("#", "data:"))] == []
+    assert "default-src 'none'" in html
+    assert len(html.encode()) < 8e6
+    assert page.tags.count("script") == 3
+    assert len(page.ids) == len(set(page.ids))
+
+
+def test_every_number_is_one_of_a_record(findings, page):
+    run = findings.runs[0]
+    records = [*run.trials, *run.baselines, *run.finalists]
+    known = {f"{findings.hypervolume}"}
+    for record in records:
+        values = [*record.costs.values(), *record.metrics.values(), *record.objectives.values()]
+        known |= {str(int(v)) if float(v).is_integer() else repr(v) for v in values}
+    known |= {str(int(limit)) for limit in run.header.budget.values()}
+    reasons = run.header.space["reasons"]
+    known |= {str(reason[key]) for reason in reasons for key in ("rejected", "alone")}
+    known |= {str(sum(r.rejected.get("budget: parameters", 0) for r in run.trials))}
+    assert {value for value, _ in page.values} <= known
+
+
+def test_the_answer_shows_every_cost_of_the_recommended(findings, page):
+    values = {value for value, _ in page.values}
+    for one in findings.recommendations:
+        assert one.entry.export_command in page.text
+        for cost in one.entry.record.costs.values():
+            assert (str(int(cost)) if float(cost).is_integer() else repr(cost)) in values
+
+
+def test_every_front_network_and_baseline_has_a_card(findings, page):
+    for entry in (*findings.carded, *findings.baselines):
+        assert f"card-{entry.key}" in page.ids
+    assert page.tags.count("svg") == len(findings.carded) + len(findings.baselines)
+    assert page.tags.count("img") == 9 * (len(findings.carded) + len(findings.baselines))
+
+
+def test_every_plot_of_the_page_has_its_data(html, page):
+    drawn = set(re.findall(r'data-(?:plot|shows)="([^"]+)"', html))
+    assert drawn == set(data_of(page)["plots"])
+    assert {"pareto-dice-macs", "hypervolume-trials", "hypervolume-seconds", "effects"} <= drawn
+
+
+def test_failed_trials_are_told_with_their_reasons(page):
+    text = " ".join(page.text)
+    assert "the training step needed 9 GiB; the device has 8 GiB" in text
+    assert "the loss was not a number at step 12" in text
+    assert "pruned: stopped early" in text
+    for word in ("2026-01-02T03:04:05+00:00", "torch 2.13.0", "type: tpe", "Labels are derived"):
+        assert word in text
+
+
+def test_names_appear_as_written(tmp_path):
+    writer = Writer(tmp_path, class_names=("background", NASTY, "Ω_é"))
+    records = [writer.record(n) for n in range(9)]
+    parameters = {"architecture.down": NASTY}
+    records = [replace(r, parameters=parameters | {"x": n % 2}) for n, r in enumerate(records)]
+    failed = writer.failed(9, "failed", NASTY)
+    baseline = replace(writer.baseline("preset:unet-2015", "width=8", "padding=same"), name=NASTY)
+    header = writer.header(name=NASTY, file=f"name: {NASTY}", notes=(NASTY,), command=NASTY,
+                           importances={"dice": {NASTY: 1.0}}, data={NASTY: NASTY},
+                           conventions={NASTY: NASTY}, versions={NASTY: "1"})  # fmt: skip
+    html = page_of(writer.write([*records, failed, baseline], header))
+    page = read(html)
+    assert "<script>alert" not in html
+    assert page.tags.count("script") == 3
+    for text in (NASTY, f"name: {NASTY}", "Ω_é"):
+        assert text in page.text
+    said = "".join(data_of(page)["said"].values())
+    assert "<script" not in said
+    assert "&lt;script&gt;" in said
+
+
+def test_an_empty_study_renders(tmp_path):
+    (tmp_path / "run.json").write_text(RunHeader("empty", state="running").to_json())
+    page = read(page_of(tmp_path))
+    text = " ".join(page.text)
+    assert "No network came to its end within the budget" in text
+    assert "the search is running" in text
+    assert "0 trials" in text
+
+
+def test_one_trial_renders(tmp_path):
+    writer = Writer(tmp_path)
+    page = read(page_of(writer.write([writer.record(0)])))
+    assert "card-t0-0" in page.ids
+    assert "Two different networks within the budget are needed" in " ".join(page.text)
+    assert "best Dice · knee point · cheapest within 1 % of the best" in page.text
+
+
+def test_only_failed_trials_render(tmp_path):
+    writer = Writer(tmp_path)
+    folder = writer.write([writer.failed(n) for n in range(3)], examples=())
+    page = read(page_of(folder))
+    assert "There is nothing to plot yet." in page.text
+    assert "failed: out of memory" in page.text
+    assert "card-t0-0" not in page.ids
+
+
+def test_five_thousand_trials_stay_light(tmp_path):
+    folder = write_many(tmp_path, 5_000)
+    html = page_of(folder)
+    page = read(html)
+    assert len(html.encode()) < 8e6
+    assert sum(name.startswith("card-") for name in page.ids) <= 12
+    assert "5,000 trials" in " ".join(" ".join(page.text).split())
+    points = max(len(t["x"]) for p in data_of(page)["plots"].values() for t in p["data"])
+    assert points <= 1_500
+
+
+def test_three_objectives_have_pairwise_panels(tmp_path):
+    folder = write_study(tmp_path, 12, objectives=(DICE, MACS, MEMORY))
+    html = page_of(folder)
+    panels = html[html.index('class="grid three">') : html.index('role="tablist"')]
+    names = re.findall(r'data-plot="([^"]+)"', panels)
+    assert names == [
+        "pareto-dice-macs",
+        "pareto-dice-training_memory",
+        "pareto-training_memory-macs",
+    ]
+
+
+def test_several_studies_share_a_page(tmp_path, study):
+    other = write_study(tmp_path / "random", 12, seed=5)
+    header = read_run(other).header
+    random = replace(header, name="rivals", sampler={"type": "random"})
+    (other / "run.json").write_text(random.to_json())
+    page = read(page_html(Findings.of([read_run(study), read_run(other)])))
+    curves = data_of(page)["plots"]["hypervolume-trials"]["data"]
+    assert [curve["name"] for curve in curves] == ["tpe", "random"]
+    text = " ".join(" ".join(page.text).split())
+    assert "36 trials in 2 runs" in text
+    assert "demo, rivals" in text
+
+
+def test_a_network_of_others_has_no_drawing_and_says_so(tmp_path):
+    writer = Writer(tmp_path)
+    name = "python:mine:net"
+    foreign = replace(writer.record(1), kind="baseline", name=name, network=name, number=None)
+    foreign = replace(foreign, architecture=None)
+    page = read(page_of(writer.write([writer.record(0), foreign])))
+    assert "python:mine:net is code of its own; only what was measured is known of it." in page.text
+    assert page.tags.count("svg") == 1
+
+
+def test_damaged_examples_are_left_out(tmp_path):
+    writer = Writer(tmp_path)
+    folder = writer.write([writer.record(0)], examples=("#0",))
+    (folder / "trials/0000/examples.npz").write_bytes(b"PK\x03\x04 not whole")
+    assert read(page_of(folder)).tags.count("img") == 0
+
+
+def test_signals_are_drawn_as_lines_over_their_classes():
+    import numpy as np
+
+    signal = np.sin(np.linspace(0, 9, 500))[None]
+    picture = signal_picture(signal, [signal[0] > 0.5])
+    assert picture.startswith("data:image/svg+xml;base64,")
+
+
+def test_write_report_writes_page_and_tables(tmp_path, study):
+    told: list[str] = []
+    path = write_report(study, tmp_path / "out", paper=False, progress=told.append)
+    assert path == tmp_path / "out" / "index.html"
+    assert told == ["reading the records", "writing the page of 24 trials"]
+    assert write_report([study], tmp_path / "out", paper=False) == path  # a second time as well
+
+
+def test_what_is_no_run_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"is not the folder of a run: it has no run\.json"):
+        write_report(tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

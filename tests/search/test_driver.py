@@ -1,0 +1,227 @@
+"""The search as a whole, with an evaluator that computes: phases, folders, stops, going on."""
+
+import json
+from dataclasses import replace
+
+import optuna
+import pytest
+
+from tests.support.searching import TEXT, Fake, make_fake
+from unet_nas.errors import InputError, UnetNasError
+from unet_nas.records.study import TrialFailure, read_run
+from unet_nas.search.driver import Options, search
+from unet_nas.search.evaluate import Outcome
+from unet_nas.search.folder import Folder
+from unet_nas.search.load import load_study
+
+BASELINE = "baselines=[{network: preset:unet-2015, set: [padding=same, depth=2], parameters: 5k}]"
+
+
+def run(folder, *assignments, make=make_fake, **options):
+    study = load_study(TEXT, ["search.sampler=random", *assignments])
+    return search(study, Options(folder, **options), make=make)
+
+
+class Stopping(Fake):
+    """Is stopped in the fourth training."""
+
+    def evaluate(self, job, on_point):
+        if len(self.seen) == 3:
+            raise KeyboardInterrupt
+        return super().evaluate(job, on_point)
+
+
+class Slow(Fake):
+    """Reports a latency that grows with the width."""
+
+    def evaluate(self, job, on_point):
+        found = super().evaluate(job, on_point)
+        return replace(found, costs={"latency": float(job.architecture["width"])})
+
+
+def test_a_search_from_beginning_to_end(tmp_path):
+    result = run(tmp_path, BASELINE, "search.finalists=2", seed=3)
+    found = read_run(tmp_path)
+    assert found.header.state == "complete"
+    assert len(found.trials) == result.trials == 12
+    assert len({record.digest for record in found.trials}) == 12
+    assert all(record.costs["parameters"] <= 20_000 for record in found.trials)
+    assert {record.state for record in found.trials} == {"complete", "failed"}
+    (baseline,) = found.baselines
+    assert baseline.name == "preset:unet-2015 at 5K"
+    assert 4_000 < baseline.costs["parameters"] <= 5_000
+    names = {record.name for record in found.finalists}
+    assert len(names) == 3
+    assert len(found.finalists) == 9
+    assert {record.seed for record in found.finalists} == {3, 4, 5}
+    assert all(record.train["steps"] == 50 and record.test for record in found.finalists)
+    assert found.header.sampler["type"] == "RandomSampler"
+    assert found.header.importances["macs"]
+    assert (found.files_of(found.trials[0]) / "architecture.yaml").exists()
+    scores = [record.objectives["dice"] for record in result.front]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_the_same_command_goes_on(tmp_path):
+    evaluator = Stopping()
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, make=lambda *_: evaluator)
+    stopped = read_run(tmp_path)
+    assert stopped.header.state == "interrupted"
+    assert len(stopped.trials) == 3
+    kept = {record.name: record for record in stopped.trials}
+    result = run(tmp_path)
+    assert result.trials == 12
+    after = {record.name: record for record in read_run(tmp_path).trials}
+    assert all(after[name] == record for name, record in kept.items())
+    again = run(tmp_path)
+    assert (again.trials, again.header.started) == (12, stopped.header.started)
+    assert run(tmp_path, trials=14).trials == 14
+
+
+def test_an_undisturbed_search_is_the_same_twice(tmp_path):
+    one, two = (run(tmp_path / name, "search.sampler=tpe") for name in "ab")
+    assert [r.parameters for r in one.front] == [r.parameters for r in two.front]
+
+
+def test_a_folder_of_another_file_is_refused(tmp_path):
+    run(tmp_path, trials=1)
+    with pytest.raises(InputError, match="a run with another section train: give another --out"):
+        run(tmp_path, "train.steps=11")
+    with pytest.raises(InputError, match="another section architecture and objectives"):
+        run(tmp_path, "objectives=[dice]", "depth=1")
+
+
+def test_two_searches_in_one_folder_refuse_each_other(tmp_path):
+    with Folder(tmp_path).occupied(join=False) as mine:
+        assert mine.owner
+        assert mine.alone
+        with pytest.raises(InputError, match=r"another search runs in .* --join to work"):
+            run(tmp_path)
+        assert run(tmp_path, join=True, trials=2).trials == 2
+    assert not (tmp_path / "run.json").exists()  # the owner keeps the header
+
+
+def test_a_database_that_is_gone(tmp_path):
+    run(tmp_path, trials=2)
+    (tmp_path / "study.db").unlink()
+    with pytest.raises(InputError, match=r"study.db is gone.*records beside it are whole"):
+        run(tmp_path)
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot write to"):
+        run(tmp_path / "file" / "run")
+
+
+def test_the_storage_may_be_elsewhere(tmp_path):
+    url = f"sqlite:///{tmp_path / 'all.db'}"
+    assert run(tmp_path / "a", storage=url, trials=2).trials == 2
+    assert run(tmp_path / "b", storage=url, trials=3).trials == 3
+    assert run(tmp_path / "a", storage=url, trials=4).trials == 4
+    assert not (tmp_path / "a" / "study.db").exists()
+
+
+def test_pruned_trials_count(tmp_path):
+    pruner = "search.pruner={type: median, n_startup_trials: 2, n_warmup_steps: 0}"
+    run(tmp_path, "objectives=[dice]", pruner)
+    states = [record.state for record in read_run(tmp_path).trials]
+    assert len(states) == 12
+    assert "pruned" in states
+    assert read_run(tmp_path).header.pruner["n_startup_trials"] == 2
+
+
+def test_a_measured_limit_is_a_constraint_on_every_trial(tmp_path):
+    result = run(tmp_path, "budget.latency=8ms", make=lambda *_: Slow())
+    records = read_run(tmp_path).trials
+    for record in records:
+        assert record.constraints == {"latency": record.architecture["width"] - 8}
+    assert {record.feasible for record in records} == {True, False}
+    assert all(record.architecture["width"] <= 8 for record in result.front)
+    study = optuna.load_study(study_name="unet_nas", storage=f"sqlite:///{tmp_path / 'study.db'}")
+    assert all("latency" in trial.constraints for trial in study.trials)
+
+
+def test_a_space_that_is_used_up(tmp_path):
+    result = run(tmp_path, "search.sampler=grid", "fusion=concat", trials=500)
+    assert result.trials < 100
+    assert any("no further candidate was found" in note for note in result.header.notes)
+
+
+@pytest.mark.parametrize(
+    ("assignments", "message"),
+    [
+        (["budget.parameters=50"], r"no candidate is feasible: relax budget.parameters to \d"),
+        (["train.patch_size=15x15"], "no candidate is feasible: set train.patch_size to 16x16"),
+        (["growth={float: [1.9, 2]}", "search.sampler=grid"], "grid needs a finite space"),
+        (["growth={float: [1.9, 2]}", "budget.macs=5", "search.uniform_draws=20"], "relax budget"),
+        (["baselines=[preset:unet-2015]"], "does not run on patches of 16x16"),
+        (["baselines=[preset:unet-2016]"], "no preset is called 'unet-2016'"),
+        (
+            ["search.sampler=CmaEsSampler", "objectives=[dice, macs]"],
+            "search.sampler: CmaEsSampler: ",
+        ),
+        (["search.workers=5"], "at most 4 workers, got 5"),
+        (["in_channels=3"], "must be 1, as the data are, got 3"),
+    ],
+)
+def test_what_cannot_be_searched_is_told_before_anything_trains(tmp_path, assignments, message):
+    evaluator = Fake()
+    with pytest.raises(InputError, match=message):
+        run(tmp_path, *assignments, make=lambda *_: evaluator)
+    assert evaluator.seen == []
+
+
+def test_a_search_in_which_everything_fails_ends(tmp_path):
+    class Broken(Fake):
+        def evaluate(self, job, on_point):
+            raise RuntimeError("the disk of the data is gone")
+
+    with pytest.raises(
+        UnetNasError, match=r"first 5 trials have all failed.*RuntimeError: the disk"
+    ):
+        run(tmp_path, make=lambda *_: Broken())
+
+
+def test_a_time_limit_ends_the_trials_and_not_what_follows(tmp_path):
+    result = run(tmp_path, BASELINE, timeout_s=0.0)
+    assert result.trials == 0
+    assert "the time was up after 0 of 12 trials" in result.header.notes
+    assert len(read_run(tmp_path).baselines) == 1
+
+
+def test_presets_and_files_seed_the_search(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("architecture: {depth: 1, width: 9, down: avg_pool}\n")
+    run(tmp_path / "run", f"search.enqueue=['{file}', 'preset:unet-2015']", trials=2)
+    run(tmp_path / "run", f"search.enqueue=['{file}', 'preset:unet-2015']", trials=3)
+    records = read_run(tmp_path / "run").trials
+    assert records[0].parameters == {
+        "architecture.depth": 1,
+        "architecture.width": 8,
+        "architecture.down": "avg_pool",
+        "architecture.fusion": "concat",
+    }
+    assert len(records) == 3
+    notes = read_run(tmp_path / "run").header.notes
+    assert any("nearest to preset:unet-2015 is not feasible" in note for note in notes)
+
+
+def test_the_header_is_plain_json(tmp_path):
+    run(tmp_path, trials=1)
+    header = json.loads((tmp_path / "run.json").read_text())
+    assert header["objectives"][1] == {"name": "macs", "direction": "minimize", "unit": "MACs"}
+    assert header["versions"]["optuna"]
+    assert header["patch_size"] == [16, 16]
+
+
+def test_an_objective_that_was_not_measured_is_a_failure(tmp_path):
+    class Blind(Fake):
+        def evaluate(self, job, on_point):
+            return Outcome("complete", metrics={"iou": 0.5})
+
+    with pytest.raises(UnetNasError, match="dice could not be measured"):
+        run(tmp_path, make=lambda *_: Blind())
+    first = read_run(tmp_path).trials[0]
+    assert first.failure == TrialFailure("failed", "dice could not be measured")

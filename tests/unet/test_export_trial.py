@@ -1,0 +1,169 @@
+"""The command export on what a search trained."""
+
+import json
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import onnxruntime
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.support.runs import NETWORKS, PREPROCESSING, make_run
+from unet_nas import cli
+from unet_nas.records import read_run
+from unet_nas.unet.build import build
+
+FILES = {"architecture.yaml", "model.py", "weights.safetensors", "README.md", "preprocessing.json"}
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("work") / "reports" / "cells")
+
+
+def run(*arguments: object) -> int:
+    """Returns the exit code of the command line."""
+    try:
+        cli.main(list(map(str, arguments)))
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def exported(folder: Path) -> torch.nn.Module:
+    """Returns the network of an exported folder, as its README says."""
+    scope: dict = {"__name__": "exported"}
+    exec((folder / "model.py").read_text("utf-8"), scope)
+    network = scope["UNet"]().eval()
+    network.load_state_dict(load_file(folder / "weights.safetensors"))
+    return network
+
+
+@pytest.mark.parametrize(
+    ("trial", "lies_in", "name"),
+    [
+        ("0", "trials/0000", "#0"),
+        ("1", "trials/0001", "#1"),
+        ("#1", "trials/0001", "#1"),
+        ("best", "trials/0001", "#1"),
+        ("preset:small", "baselines/preset-small", "preset:small"),
+        ("preset-small", "baselines/preset-small", "preset:small"),
+        ("1/seed-3", "finalists/0001/seed-3", "#1"),
+        ("#1/seed-3", "finalists/0001/seed-3", "#1"),
+    ],
+)
+def test_a_trained_network_comes_out_bit_for_bit(run_folder, tmp_path, trial, lies_in, name):
+    assert run("export", f"{run_folder}#{trial}", "--to", tmp_path / "to") == 0
+    assert {path.name for path in (tmp_path / "to").iterdir()} == FILES
+    ours = build(NETWORKS[name]).eval()
+    ours.load_state_dict(load_file(run_folder / lies_in / "weights.safetensors"))
+    x = torch.randn(2, 1, 32, 48)
+    wanted, got = ours(x), exported(tmp_path / "to")(x)
+    several = isinstance(wanted, list)
+    assert several == bool(NETWORKS[name].deep_supervision)
+    for a, b in zip(wanted, got, strict=True) if several else [(wanted, got)]:
+        assert torch.equal(a, b)
+
+
+def test_a_run_is_found_by_its_name(run_folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(run_folder.parents[1])
+    assert run("export", "cells#best", "--to", tmp_path / "to") == 0
+    assert run("export", "cels#best", "--to", tmp_path / "other") == 2
+    errors = capsys.readouterr().err
+    assert "no run is called 'cels': cels and reports/cels are none; there are cells" in errors
+
+
+def test_the_folder_says_how_to_use_it(run_folder, tmp_path):
+    assert run("export", f"{run_folder}#1/seed-3", "--to", tmp_path) == 0
+    assert json.loads((tmp_path / "preprocessing.json").read_text()) == PREPROCESSING
+    text = (tmp_path / "README.md").read_text()
+    for words in (
+        "# cells: finalist #1, seed 3",
+        "below percentile 1 and above percentile 99",
+        "each channel of each image minus its mean",
+        "spacing of 0.5x0.5 mm",
+        "0 background, 1 nucleus, 2 membrane; `logits.argmax(1)`",
+        "Scores on the test cases",
+        "| dice | 0.8 |",
+    ):
+        assert words in text
+
+
+def test_the_header_of_the_run_may_know_the_preprocessing(run_folder, tmp_path):
+    copy = shutil.copytree(run_folder, tmp_path / "run")
+    (copy / "trials/0001/preprocessing.json").unlink()
+    assert run("export", f"{copy}#1", "--to", tmp_path / "without") == 0
+    assert not (tmp_path / "without/preprocessing.json").exists()
+    assert 'data: `{"source": "cells/"}`' in (tmp_path / "without/README.md").read_text()
+    header = read_run(copy).header
+    header = replace(header, data={**header.data, "preprocessing": PREPROCESSING})
+    (copy / "run.json").write_text(header.to_json())
+    assert run("export", f"{copy}#1", "--to", tmp_path / "with") == 0
+    assert json.loads((tmp_path / "with/preprocessing.json").read_text()) == PREPROCESSING
+
+
+@pytest.mark.parametrize("trial", ["0", "preset:small"])
+def test_the_code_of_the_readme_runs(run_folder, tmp_path, monkeypatch, trial):
+    assert run("export", f"{run_folder}#{trial}", "--to", tmp_path, "--onnx") == 0
+    torch_code, onnx_code = (tmp_path / "README.md").read_text().split("```python\n")[1:]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "model", raising=False)
+    image = torch.randn(1, 1, 32, 48)
+    scope: dict = {"image": image}
+    exec(torch_code.split("```")[0], scope)
+    other: dict = {"image": image.numpy()}
+    exec(onnx_code.split("```")[0], other)
+    assert scope["logits"].shape == (1, 3, 32, 48)
+    torch.testing.assert_close(torch.from_numpy(other["logits"]), scope["logits"])
+
+
+def test_an_onnx_file_comes_with_its_tolerance(run_folder, tmp_path, capsys):
+    assert run("export", f"{run_folder}#1", "--to", tmp_path, "--onnx") == 0
+    printed = capsys.readouterr().out
+    assert "at 1x1x32x48 and " in printed
+    assert "(tolerance 0.001)" in printed
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    x = torch.randn(3, 1, 64, 16)
+    torch.testing.assert_close(
+        torch.from_numpy(session.run(["logits"], {"image": x.numpy()})[0]),
+        exported(tmp_path)(x).detach(),
+        rtol=1e-4,
+        atol=1e-4,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["{}#9"],
+            "there is no trial '9'; the run has trials 0, 1, 2; mine, preset:small, 1/seed-3",
+        ),
+        (["{}#preset:smal"], "did you mean preset:small?"),
+        (["{}#2"], "#2 has no weights: the loss was NaN at step 7"),
+        (["{}#mine"], "mine is a network of Python code (python:mine:net)"),
+        (["nowhere#1"], "no run is called 'nowhere': nowhere and reports/nowhere are none"),
+        (["{}#1", "--set", "depth=3"], "--set is for files"),
+        (["{}#1", "--patch-size", "33x48"], "needs"),
+        (["preset:phasenet", "--onnx"], "--onnx needs weights"),
+    ],
+)
+def test_what_is_not_there_is_said_in_one_sentence(
+    run_folder, tmp_path, capsys, arguments, message
+):
+    given = [argument.format(run_folder) for argument in arguments]
+    assert run("export", *given, "--to", tmp_path / "to") == 2
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert "Traceback" not in errors
+    assert not (tmp_path / "to").exists()
+
+
+def test_no_network_is_put_beside_an_onnx_file_of_another(run_folder, tmp_path, capsys):
+    (tmp_path / "model.onnx").write_bytes(b"of another")
+    assert run("export", f"{run_folder}#1", "--to", tmp_path, "--force") == 2
+    assert "may be of another network" in capsys.readouterr().err

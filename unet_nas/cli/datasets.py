@@ -1,0 +1,40 @@
+"""The command on data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unet_nas.cli.common import Json, Progress, Set, as_path, print_json, print_lines, print_table
+
+
+def data(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A file with a section data.")],
+    seed: Annotated[int, typer.Option(help="Of the split, where data.split.seed is null.")] = 0,
+    assignments: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Load and check the data of a file: cases per part, sizes, class shares, and what is wrong."""
+    from unet_nas.report import data_page
+    from unet_nas.text import set_values, validate
+    from unet_nas.train.data.checks import check_task
+    from unet_nas.train.data.config import DataConfig
+    from unet_nas.train.data.load import load_data
+    from unet_nas.unet.load import open_document
+
+    document = set_values(open_document(as_path(file)), assignments or ())
+    config = validate(document, DataConfig, ("data",))
+    found = load_data(config, base=Path(file).parent, seed=seed, progress=Progress("cases read"))
+    if as_json:
+        print_json(found.summary)
+    else:
+        lines = data_page.facts(found.summary)
+        width = max(len(label) for label, _ in lines)
+        print_lines([file, *(f"  {label:{width}}  {text}" for label, text in lines)])
+        print_table(data_page.parts_table(found.summary), "")
+        print_table(data_page.classes_table(found.summary), "")
+        print_lines([f"note: {note}" for note in found.notes])
+    if "architecture" in document.tree:
+        check_task(found.task, document.tree["architecture"] or {})

@@ -1,0 +1,358 @@
+"""The parts of the page, as plain data for its template: what stands where, in which words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from unet_nas.audit.memory import Device
+from unet_nas.records import Run, TrialRecord
+from unet_nas.report.drawing import layout
+from unet_nas.report.drawing_svg import PAGE_COLORS, describe, to_svg
+from unet_nas.report.examples import Example, class_color, examples_of
+from unet_nas.report.findings import Entry, Finals, Findings, seconds_between
+from unet_nas.report.html import number
+from unet_nas.report.network_figures import (
+    Network,
+    breakdown_text,
+    network_of,
+    stage_plot,
+    timeline_plot,
+    training_plot,
+)
+from unet_nas.report.plots import Plot
+from unet_nas.report.quantities import COSTS, Quantity, score_title
+from unet_nas.space.domains import Scalar
+from unet_nas.space.load import conditions_of
+from unet_nas.units import format_bytes, format_duration
+
+__all__ = ["Card", "Fact", "answers", "budget_facts", "cards", "provenance", "rows"]
+
+_SCORE = Quantity("score", "score")
+_MOST_FAILURES = 100
+_MOST_ROWS = 500
+_MOST_LISTED = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A title and what stands beside it."""
+
+    title: str
+    value: str | Markup
+
+
+# --- the answer ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A recommended network."""
+
+    titles: tuple[str, ...]
+    entry: Entry
+    score: Markup
+    score_title: str
+    finals: str
+    facts: tuple[Fact, ...]
+    command: str
+
+
+def answers(findings: Findings) -> list[Answer]:
+    """Returns the recommended networks, the best first."""
+    score = findings.score
+    return [
+        Answer(
+            one.titles,
+            one.entry,
+            Markup() if score is None else number(score, one.entry.value(score)),
+            "" if score is None else score.title,
+            finals_text(findings.finals(one.entry)),
+            cost_facts(findings, one.entry),
+            one.entry.export_command,
+        )
+        for one in findings.recommendations
+    ]
+
+
+def finals_text(finals: Finals | None) -> str:
+    """Returns the result of the longer trainings in words; empty without any.
+
+    >>> finals_text(Finals((0.8, 0.82)))
+    '0.8100 ± 0.0141 (SD of 2 seeds) on the test cases after the longer training'
+    """
+    if finals is None:
+        return ""
+    spread = finals.deviation
+    count = len(finals.scores)
+    shown = "(1 seed)" if spread is None else f"± {spread:.4f} (SD of {count} seeds)"
+    failed = f"; {finals.failed} failed" if finals.failed else ""
+    return f"{finals.mean:.4f} {shown} on the {finals.part} cases after the longer training{failed}"
+
+
+def cost_facts(findings: Findings, entry: Entry) -> tuple[Fact, ...]:
+    """Returns all costs that any network has, for one of them."""
+    return tuple(Fact(q.title, number(q, entry.value(q))) for q in findings.costs)
+
+
+def budget_facts(run: Run) -> list[Fact]:
+    """Returns the limits that a person wrote."""
+    limits = run.header.budget.items()
+    return [
+        Fact(COSTS[name].title if name in COSTS else name, number(COSTS.get(name, _SCORE), limit))
+        for name, limit in limits
+    ]
+
+
+# --- tables of networks -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A network in a table."""
+
+    entry: Entry
+    carded: bool
+    note: str
+    numbers: tuple[Markup, ...]
+
+
+def rows(findings: Findings, entries: Sequence[Entry]) -> list[Row]:
+    """Returns networks with their score and costs."""
+    carded = {entry.key for entry in (*findings.carded, *findings.baselines)}
+    quantities = findings.shown
+    return [
+        Row(e, e.key in carded, note_of(e.record), tuple(number(q, e.value(q)) for q in quantities))
+        for e in entries[:_MOST_ROWS]
+    ]
+
+
+def note_of(record: TrialRecord) -> str:
+    """Returns what is to be said of a network besides its numbers."""
+    if record.failure is not None:
+        return f"{record.failure.kind.replace('_', ' ')}: {record.failure.reason}"
+    if record.state == "pruned":
+        return "pruned: stopped early"
+    over = [name.replace("_", " ") for name, excess in record.constraints.items() if excess > 0]
+    return f"over the limit of {', '.join(over)}" if over else ""
+
+
+# --- cards --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """All that is known of one network."""
+
+    entry: Entry
+    badges: tuple[str, ...]
+    facts: tuple[Fact, ...]
+    finals: str
+    chosen: tuple[Fact, ...]
+    drawing: Markup
+    natural: int
+    drawing_note: str
+    peak: str
+    scores: tuple[tuple[str, str, Markup], ...]
+    examples: tuple[Example, ...]
+    plots: tuple[Plot, ...]
+    command: str
+
+
+def cards(findings: Findings) -> list[Card]:
+    """Returns the cards of the front, the dearest first, then those of the baselines."""
+    titles = {one.entry.key: one.titles for one in findings.recommendations}
+    made = [
+        _card(findings, entry, titles.get(entry.key, ())) for entry in reversed(findings.carded)
+    ]
+    return made + [_card(findings, entry, ("baseline",)) for entry in findings.baselines[:12]]
+
+
+def _card(findings: Findings, entry: Entry, badges: tuple[str, ...]) -> Card:
+    record, run = entry.record, entry.run
+    network = network_of(record, run)
+    score = findings.score
+    facts = [] if score is None else [Fact(score.title, number(score, entry.value(score)))]
+    return Card(
+        entry,
+        badges,
+        (*facts, *cost_facts(findings, entry)),
+        finals_text(findings.finals(entry)),
+        tuple(Fact(name.removeprefix("architecture."), _value(value))
+              for name, value in record.parameters.items()),
+        *_drawing(entry, network),
+        _without_drawing(record) if network is None else "",
+        "" if network is None else _peak(network),
+        tuple(class_scores(record, run)),
+        tuple(examples_of(record, run)),
+        tuple(_plots(findings, entry, network)),
+        entry.export_command,
+    )  # fmt: skip
+
+
+def _value(value: Scalar) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "null" if value is None else str(value)
+
+
+def _drawing(entry: Entry, network: Network | None) -> tuple[Markup, int]:
+    """Returns the drawing and its natural width."""
+    if network is None:
+        return Markup(), 0
+    drawn = layout(network.graph, network.sizes[0])
+    title = describe(network.graph, network.sizes[0])
+    # all text in it was escaped where it was written
+    svg = to_svg(drawn, title, PAGE_COLORS, ids=f"u-{entry.key}")
+    return Markup(svg), round(drawn.width)
+
+
+def _without_drawing(record: TrialRecord) -> str:
+    if record.architecture is None:
+        return f"{record.network} is code of its own; only what was measured is known of it."
+    return "This version of unet_nas cannot run the recorded architecture on its patch size."
+
+
+def _peak(network: Network) -> str:
+    memory, training = network.memory, network.training
+    parts = ", ".join(f"{name} {format_bytes(size)}" for name, size in breakdown_text(memory))
+    return (
+        f"Peak {format_bytes(memory.peak_bytes)} at {memory.node} ({memory.phase}): {parts}. "
+        f"A training step from the second on with batch {network.batch_size}, "
+        f"{training.precision}, {training.optimizer} ({training.implementation}), "
+        f"{training.loss_text.replace('_', '-')}, {training.device}; tensors, without library "
+        "workspaces."
+    )
+
+
+def class_scores(record: TrialRecord, run: Run) -> Iterator[tuple[str, str, Markup]]:
+    """Yields metric, class and score of every score of a single class."""
+    for name, value in record.metrics.items():
+        base, _, rest = name.partition("[")
+        if rest:
+            yield score_title(base), rest.removesuffix("]"), number(_SCORE, value)
+
+
+def _plots(findings: Findings, entry: Entry, network: Network | None) -> Iterator[Plot]:
+    if network is not None:
+        yield stage_plot(entry.key, network)
+        yield timeline_plot(entry.key, network)
+    finals = [r for r in entry.run.finalists if r.name == entry.record.name]
+    metric = "score" if findings.score is None else findings.score.name
+    curves = training_plot(entry.key, [entry.record, *finals], metric)
+    if curves is not None:
+        yield curves
+
+
+def class_legend(run: Run) -> list[tuple[str, str]]:
+    """Returns the names of the classes with their colours; the background has none."""
+    overlapping = bool(run.header.data.get("multi_label"))
+    names = run.header.class_names if overlapping else run.header.class_names[1:]
+    return [(name, class_color(number)) for number, name in enumerate(names)]
+
+
+# --- provenance ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where the numbers of one run come from."""
+
+    run: Run
+    facts: tuple[Fact, ...]
+    data: tuple[Fact, ...]
+    conventions: tuple[Fact, ...]
+    states: tuple[Fact, ...]
+    failures: tuple[tuple[str, str, str], ...]
+    more_failures: int
+    times: tuple[Fact, ...]
+
+
+def provenance(run: Run) -> Provenance:
+    """Returns file, seeds, versions, device, failures and times of a run."""
+    header = run.header
+    failed = [r for r in (*run.trials, *run.baselines, *run.finalists) if r.failure is not None]
+    listed = [
+        (r.name, r.failure.kind.replace("_", " "), r.failure.reason) for r in failed if r.failure
+    ]
+    facts = [
+        Fact("state", header.state),
+        Fact("device", header.device),
+        Fact("seed", str(header.seed)),
+        Fact("workers", str(header.workers)),
+        Fact("patch size", "×".join(map(str, header.patch_size)) or "not recorded"),
+        Fact("precision", _precisions(run)),
+        Fact("sampler", _arguments(header.sampler)),
+        Fact("pruner", _arguments(header.pruner) if header.pruner else "none"),
+        Fact("versions", ", ".join(f"{k} {v}" for k, v in header.versions.items())),
+        Fact("started", header.started or "not recorded"),
+        Fact("finished", header.finished or "not yet"),
+    ]
+    return Provenance(
+        run,
+        tuple(facts),
+        tuple(_flat({k: v for k, v in header.data.items() if k != "notes"})),
+        tuple(Fact(name, text) for name, text in header.conventions.items()),
+        tuple(_states(run)),
+        tuple(listed[:_MOST_FAILURES]),
+        max(0, len(listed) - _MOST_FAILURES),
+        tuple(_times(run)),
+    )
+
+
+def _precisions(run: Run) -> str:
+    """Returns what the networks were trained in; ``auto`` is told as what it was."""
+    device: Device = "cuda" if run.header.device.startswith("cuda") else "cpu"
+    trained = (conditions_of({"train": r.train}).training(device) for r in run.trials)
+    return ", ".join(sorted({training.precision for training in trained})) or "not recorded"
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[Fact]:
+    """Yields every value of nested mappings under its dotted name; lists on one line."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        elif value not in (None, "", [], ()):
+            shown = _listed(value) if isinstance(value, list | tuple) else _value(value)
+            yield Fact(f"{prefix}{name}".replace("_", " "), shown)
+
+
+def _listed(values: Sequence[Any]) -> str:
+    """Returns a list on one line; of a long one the first and how many there are.
+
+    >>> _listed([1, 2]), _listed(range(70))
+    ('1, 2', '0, 1, 2, … (70 in all; run.json has them)')
+    """
+    if len(values) <= _MOST_LISTED:
+        return ", ".join(map(str, values))
+    return f"{', '.join(map(str, values[:3]))}, … ({len(values)} in all; run.json has them)"
+
+
+def _arguments(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name}: {value}" for name, value in values.items()) or "not recorded"
+
+
+def _states(run: Run) -> Iterator[Fact]:
+    counts = Counter(r.state for r in run.trials)
+    for state in ("complete", "pruned", "failed"):
+        yield Fact(state, f"{counts[state]:,}")
+    over = sum(r.state == "complete" and not r.feasible for r in run.trials)
+    if over:
+        yield Fact("complete, over a limit", f"{over:,}")
+    for kind, count in Counter(r.failure.kind for r in run.trials if r.failure).items():
+        yield Fact(f"failed: {kind.replace('_', ' ')}", f"{count:,}")
+
+
+def _times(run: Run) -> Iterator[Fact]:
+    wall = seconds_between(run.header.started, run.header.finished)
+    if wall is not None:
+        yield Fact("from start to end", format_duration(wall))
+    timings = [r.timing for r in (*run.trials, *run.baselines, *run.finalists) if r.timing]
+    for name in ("training", "validation", "profiling", "sampling", "checking", "overhead"):
+        total = sum(getattr(timing, f"{name}_s") for timing in timings)
+        if total:
+            yield Fact(name, format_duration(total))

@@ -1,0 +1,201 @@
+"""Progress: what people see while a search runs, in a terminal and in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TextIO
+
+from optuna.study import Study as OptunaStudy
+from optuna.trial import FrozenTrial, TrialState
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from unet_nas.records.study import ObjectiveSpec
+from unet_nas.search.candidates import SEEN
+from unet_nas.search.front import dominates
+from unet_nas.search.recovery import is_result, note_of
+from unet_nas.space.budget import format_limit
+from unet_nas.units import format_duration
+
+__all__ = ["Board", "Display", "value_text"]
+
+_SHOWN = 12
+
+
+def value_text(name: str, value: float) -> str:
+    """Writes the value of an objective for people.
+
+    >>> value_text("dice", 0.84321), value_text("macs", 12_300_000), value_text("latency", 3.2)
+    ('0.8432', '12.3M', '3.2 ms')
+    """
+    if name == "latency":
+        return format_duration(value / 1000)
+    if name in ("parameters", "macs", "training_memory", "inference_memory"):
+        return format_limit(name, value)
+    return f"{value:.4f}"
+
+
+class Board:
+    """What is known of the trials: counts, the front, rejected draws. Each trial is read once.
+
+    Args:
+        objectives: of the study.
+        wanted: trials in all.
+    """
+
+    def __init__(self, objectives: Sequence[ObjectiveSpec], wanted: int) -> None:
+        self.objectives, self.wanted = tuple(objectives), wanted
+        self.states: Counter[str] = Counter()
+        self.rejected: Counter[str] = Counter()
+        self.front: list[tuple[tuple[float, ...], int]] = []
+        self.latest: list[FrozenTrial] = []
+        self.fallbacks = 0
+        self._open: set[int] = set()
+        self._read = 0
+        self._began = time.monotonic()
+        self._before: int | None = None
+
+    @property
+    def done(self) -> int:
+        """Trials that have ended with a result."""
+        return sum(self.states.values())
+
+    @property
+    def feasible_share(self) -> float | None:
+        """The share of the draws that exist, align and fit; None before the first."""
+        drawn = self.done + sum(self.rejected.values())
+        return (self.done + self.rejected[SEEN]) / drawn if drawn else None
+
+    @property
+    def left_s(self) -> float | None:
+        """How long the rest will take at the pace of this session; None before it has one."""
+        mine = self.done - (self._before or 0)
+        if not mine:
+            return None
+        return (time.monotonic() - self._began) / mine * max(0, self.wanted - self.done)
+
+    def read(self, study: OptunaStudy) -> list[FrozenTrial]:
+        """Reads what is new in a study, and returns the trials that have ended since."""
+        trials = study.get_trials(deepcopy=False)
+        numbers = [*sorted(self._open), *range(self._read, len(trials))]
+        ended = []
+        for number in numbers:
+            trial = trials[number]
+            if not trial.state.is_finished():
+                self._open.add(number)
+                continue
+            self._open.discard(number)
+            if is_result(trial):
+                self._add(trial)
+                ended.append(trial)
+        self._read = len(trials)
+        if self._before is None:
+            self._before = self.done
+        self.latest += ended
+        return ended
+
+    def _add(self, trial: FrozenTrial) -> None:
+        self.states[trial.state.name.lower()] += 1
+        note = note_of(trial)
+        self.rejected.update(note.get("rejected", {}))
+        self.fallbacks += bool(note.get("fallback"))
+        if trial.state != TrialState.COMPLETE or any(v > 0 for v in trial.constraints.values()):
+            return
+        mine = tuple(trial.values or ())
+        if any(o == mine or dominates(o, mine, self.objectives) for o, _ in self.front):
+            return
+        self.front = [p for p in self.front if not dominates(mine, p[0], self.objectives)]
+        self.front.append((mine, trial.number))
+        sign = -1 if self.objectives[0].direction == "maximize" else 1
+        self.front.sort(key=lambda pair: sign * pair[0][0])
+
+    def line(self, trial: FrozenTrial) -> str:
+        """Returns a plain line on a trial that has ended."""
+        if trial.state == TrialState.FAIL:
+            said = "failed"
+        elif trial.state == TrialState.PRUNED:
+            said = "pruned"
+        else:
+            pairs = zip(self.objectives, trial.values or (), strict=True)
+            said = ", ".join(f"{spec.name} {value_text(spec.name, v)}" for spec, v in pairs)
+            said += " (over the budget)" if any(v > 0 for v in trial.constraints.values()) else ""
+        left = "" if self.left_s is None else f"; {format_duration(round(self.left_s))} left"
+        share = "" if self.feasible_share is None else f"; {self.feasible_share:.0%} of draws fit"
+        return (
+            f"trial {trial.number}: {said}  ({self.done} of {self.wanted}; front "
+            f"{len(self.front)}{share}{left})"
+        )
+
+
+class Display:
+    """Shows a board: live on a terminal, else one plain line for every trial.
+
+    Args:
+        stream: where to; standard error by default.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self.console = Console(file=stream or sys.stderr, highlight=False, soft_wrap=True)
+        self._live: Live | None = None
+
+    def __enter__(self) -> Display:
+        if self.console.is_terminal:
+            self._live = Live(console=self.console, refresh_per_second=4, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def say(self, message: str) -> None:
+        """Writes a line that stays."""
+        self.console.print(Text(message))
+
+    def show(self, board: Board, ended: Sequence[FrozenTrial]) -> None:
+        """Shows what is new."""
+        if self._live is not None:
+            self._live.update(_picture(board))
+            return
+        for trial in ended:
+            self.say(board.line(trial))
+
+    def doing(self, message: str) -> None:
+        """Shows what is done after the trials."""
+        if self._live is not None:
+            self._live.update(Text(message))
+        else:
+            self.say(message)
+
+
+def _picture(board: Board) -> RenderableType:
+    counts = ", ".join(f"{number} {state}" for state, number in sorted(board.states.items()))
+    share, left = board.feasible_share, board.left_s
+    parts = [f"{board.done} of {board.wanted} trials ({counts or 'none yet'})"]
+    if share is not None:
+        parts.append(f"{share:.0%} of the draws fit")
+    if left is not None:
+        parts.append(f"about {format_duration(round(left))} left")
+    table = Table(box=None, pad_edge=False)
+    table.add_column("front")
+    for spec in board.objectives:
+        table.add_column(spec.name, justify="right")
+    for values, number in board.front[:_SHOWN]:
+        cells = [value_text(s.name, v) for s, v in zip(board.objectives, values, strict=True)]
+        table.add_row(f"#{number}", *cells)
+    if len(board.front) > _SHOWN:
+        table.add_row(f"and {len(board.front) - _SHOWN} more")
+    bar = ProgressBar(total=board.wanted, completed=board.done, width=40)
+    return Group(bar, Text("; ".join(parts)), table)

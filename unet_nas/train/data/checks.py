@@ -1,0 +1,172 @@
+"""What data lack, and whether they suit a network; one sentence each, before anything trains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unet_nas.errors import InputError
+from unet_nas.train.data.cases import IGNORE, Case, Part, Task
+from unet_nas.train.data.names import listed
+
+if TYPE_CHECKING:
+    from unet_nas.train.data.config import MaskValue
+    from unet_nas.unet.architecture import Architecture
+
+__all__ = ["check_task", "class_counts", "class_notes", "class_shares", "twin_notes"]
+
+
+def check_task(task: Task, architecture: Architecture | Mapping[str, Any]) -> None:
+    """Refuses an architecture that does not fit the data.
+
+    Args:
+        task: Of the data.
+        architecture: Or the section ``architecture`` of a file; what is a domain there is not
+            judged, what is absent has its default.
+
+    Raises:
+        InputError: naming every difference and the ``--set`` that removes them.
+
+    >>> check_task(Task(2, 1, ("background", "cell")), {"depth": 3})
+    """
+    wanted = {
+        "spatial_dims": (task.spatial_dims, "spatial dimension"),
+        "in_channels": (task.in_channels, "channel"),
+        "classes": (task.classes, "label" if task.multi_label else "class"),
+    }
+    has = {field: _number(architecture, field) for field in wanted}
+    wrong = {f: (n, word) for f, (n, word) in wanted.items() if has[f] not in (n, None)}
+    if not wrong:
+        return
+    data = " and ".join(_plural(number, word) for number, word in wrong.values())
+    network = " and ".join(_plural(has[f] or 0, word) for f, (_, word) in wrong.items())
+    fix = " ".join(f"--set {field}={number}" for field, (number, _) in wrong.items())
+    raise InputError(f"the data have {data} and the architecture {network}; fix: {fix}")
+
+
+def _number(architecture: Architecture | Mapping[str, Any], field: str) -> int | None:
+    """Returns the value of a field; None where it is not one number."""
+    if not isinstance(architecture, Mapping):
+        return int(getattr(architecture, field))
+    from unet_nas.unet.architecture import Architecture  # noqa: PLC0415 - its schema is large
+
+    value = architecture.get(field, Architecture.model_fields[field].default)
+    return value if isinstance(value, int) else None
+
+
+def _plural(number: int, word: str) -> str:
+    """Writes a number with its noun.
+
+    >>> _plural(1, "class"), _plural(3, "class"), _plural(2, "channel")
+    ('1 class', '3 classes', '2 channels')
+    """
+    end = "" if number == 1 else "es" if word.endswith("s") else "s"
+    return f"{number} {word}{end}"
+
+
+def class_counts(task: Task, cases: Sequence[Case]) -> NDArray[np.int64]:
+    """Returns how many annotated positions each class has, and how many there are in all.
+
+    Returns:
+        (classes + 1): the classes, then all annotated positions (of one label, where they overlap).
+    """
+    counts = np.zeros(task.classes + 1, np.int64)
+    for case in cases:
+        if task.multi_label:
+            counts[:-1] += (case.target == 1).reshape(task.classes, -1).sum(axis=1)
+            counts[-1] += int((case.target[0] != IGNORE).sum())
+        else:
+            counts[:-1] += np.bincount(case.target.ravel(), minlength=256)[: task.classes]
+    if not task.multi_label:
+        counts[-1] = counts[:-1].sum()
+    return counts
+
+
+def class_shares(task: Task, cases: Sequence[Case]) -> dict[str, float]:
+    """Returns the share of each class in the annotated positions.
+
+    >>> case = Case("a", "a", np.zeros((1, 4), "f4"), np.array([0, 0, 1, 255], "u1"), (1.0,))
+    >>> class_shares(Task(1, 1, ("background", "P"), ignore_label=255), [case])["P"]
+    0.3333333333333333
+    """
+    counts = class_counts(task, cases)
+    whole = max(1, int(counts[-1]))
+    names = zip(task.class_names, counts[:-1], strict=True)
+    return {name: float(count) / whole for name, count in names}
+
+
+def class_notes(
+    task: Task, parts: Mapping[Part, Sequence[Case]], values: Sequence[MaskValue] = ()
+) -> list[str]:
+    """Returns what people should know of classes that a part lacks.
+
+    Args:
+        task: Of the cases.
+        parts: The cases.
+        values: How each class is stored.
+
+    Raises:
+        InputError: if a class never occurs in training.
+    """
+    missing = {part: _missing(task, cases) for part, cases in parts.items() if cases}
+    if missing["train"]:
+        _refuse_missing(task, missing, values)
+    notes = [
+        f"no {part} case has the class {' or '.join(names)}, so its score leaves "
+        f"{'it' if len(names) == 1 else 'them'} out"
+        for part, names in missing.items()
+        if names
+    ]
+    if not parts["test"]:
+        notes.append("there are no test cases, so finalists are scored on the validation cases")
+    return notes
+
+
+def twin_notes(parts: Mapping[Part, Sequence[Case]]) -> list[str]:
+    """Returns which images stand in two parts under different names: their scores are no test."""
+    first: dict[bytes, tuple[Part, str]] = {}
+    found: list[str] = []
+    for part, cases in parts.items():
+        for case in cases:
+            if not case.image.std():
+                continue  # empty images are alike and leak nothing
+            digest = blake2b(np.ascontiguousarray(case.image).data, digest_size=16).digest()
+            other, name = first.setdefault(digest, (part, case.name))
+            if other != part:
+                found.append(f"{case.name} of {part} is {name} of {other}")
+    if not found:
+        return []
+    return [f"the same image stands in two parts: {listed(found)}; give such cases one group"]
+
+
+def _missing(task: Task, cases: Sequence[Case]) -> list[str]:
+    counts = class_counts(task, cases)[:-1]
+    return [name for name, count in zip(task.class_names, counts, strict=True) if count == 0]
+
+
+def _refuse_missing(
+    task: Task, missing: Mapping[Part, list[str]], values: Sequence[MaskValue]
+) -> None:
+    names = missing["train"]
+    elsewhere = [name for name in names if any(name not in m for m in missing.values())]
+    if elsewhere:
+        raise InputError(
+            f"data.split: the class {elsewhere[0]!r} never occurs in the training cases, only in "
+            "others; choose another split.seed, or list the cases of validation and test"
+        )
+    rest = [index for index, name in enumerate(task.class_names) if name not in names]
+    left = f"data.classes: [{', '.join(task.class_names[index] for index in rest)}]"
+    if values:
+        stored = [list(v) if isinstance(v, tuple) else v for v in (values[i] for i in rest)]
+        left += f", data.mask_values: {stored}"
+    what, occur, them = ("the class", "occurs", "it")
+    if len(names) > 1:
+        what, occur, them = ("the classes", "occur", "them")
+    raise InputError(
+        f"data.classes: {what} {', '.join(map(repr, names))} never {occur} in the masks; remove "
+        f"{them} ({left}), or add cases"
+    )

@@ -1,0 +1,258 @@
+"""From masks as people store them to class indices."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unet_nas.errors import InputError
+from unet_nas.train.data.cases import IGNORE, Array
+from unet_nas.train.data.config import DataConfig, MaskValue
+from unet_nas.train.data.names import listed
+from unet_nas.train.data.raw import Listing
+
+__all__ = [
+    "Census",
+    "LabelRule",
+    "code_of",
+    "colour_codes",
+    "encode",
+    "label_rule",
+    "target_of",
+]
+
+#: more different values than this are grey levels, not classes
+_MOST_CLASSES = 64
+_MOST_SHOWN = 8
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRule:
+    """How mask values become class indices, the same for all cases.
+
+    Attributes:
+        names: Of the classes.
+        values: How each class is stored; empty where labels overlap.
+        ignore_value: Mask value of what is not annotated.
+        multi_label: Masks hold one channel for each label.
+        notes: Sentences for people.
+    """
+
+    names: tuple[str, ...]
+    values: tuple[MaskValue, ...]
+    ignore_value: int | None = None
+    multi_label: bool = False
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Census:
+    """Which values the masks hold, in how many cases, and where first.
+
+    Attributes:
+        counts: Cases that have a value.
+        first: Name of the first of them.
+        colours: Values are colours, as `colour_codes` numbers them.
+    """
+
+    counts: Counter[int] = field(default_factory=Counter)
+    first: dict[int, str] = field(default_factory=dict)
+    colours: bool = False
+
+    def add(self, codes: Array, name: str, *, colours: bool = False) -> None:
+        """Takes the mask of one case into account."""
+        self.colours = self.colours or colours
+        for value in np.unique(codes).tolist():
+            self.counts[value] += 1
+            self.first.setdefault(value, name)
+
+
+def encode(mask: Array, where: str) -> Array:
+    """Returns a mask as integers: colours as one number each, floats if they are whole.
+
+    Raises:
+        InputError: if values are not whole or not finite.
+
+    >>> encode(np.array([0.0, 1.0]), "a.npy").tolist()
+    [0, 1]
+    """
+    if mask.dtype.kind == "b":
+        return mask.astype(np.uint8)
+    if mask.dtype.kind == "f":
+        _refuse_fractions(mask, where)
+        return mask.astype(np.int64)
+    if mask.dtype.kind not in "iu":
+        raise InputError(f"{where}: a mask must hold numbers, got the type {mask.dtype}")
+    return mask
+
+
+def _refuse_fractions(mask: Array, where: str) -> None:
+    if not np.isfinite(mask).all():
+        raise InputError(
+            f"{where}: a mask must hold classes, got NaN or infinity; write the value of "
+            "data.ignore_label there instead"
+        )
+    broken = mask[mask != np.round(mask)]
+    if broken.size:
+        raise InputError(
+            f"{where}: a mask must hold whole numbers, got {float(broken.flat[0]):.4g}; if these "
+            "are probabilities, store (mask > 0.5)"
+        )
+
+
+def colour_codes(mask: Array) -> NDArray[np.int64]:
+    """Returns (*spatial, 3) colours as one number each.
+
+    >>> colour_codes(np.array([[0, 0, 255]])).tolist()
+    [255]
+    """
+    wide = mask.astype(np.int64)
+    return wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
+
+
+def colour_of(code: int) -> tuple[int, int, int]:
+    """Returns the colour of a number.
+
+    >>> colour_of(255)
+    (0, 0, 255)
+    """
+    return code >> 16, code >> 8 & 255, code & 255
+
+
+def code_of(value: MaskValue) -> int:
+    """Returns the number that stands for a value of the section ``data``."""
+    if isinstance(value, int):
+        return value
+    return int(colour_codes(np.array(value)))
+
+
+def label_rule(census: Census, config: DataConfig, listing: Listing, labels: int) -> LabelRule:
+    """Decides how masks are read, from what they hold and what the person said.
+
+    Args:
+        census: Of the masks of all cases.
+        config: The section ``data``.
+        listing: The source.
+        labels: Channels of the masks where labels overlap.
+
+    Raises:
+        InputError: if a value stands for no class.
+    """
+    given = config.classes if isinstance(config.classes, tuple) else listing.class_names
+    ignore = config.ignore_label if config.ignore_label is not None else listing.ignore_value
+    if config.multi_label or listing.multi_label:
+        names = given or tuple(f"label {index + 1}" for index in range(labels))
+        _check_labels(census, names, labels, ignore)
+        return LabelRule(names, (), ignore, multi_label=True)
+    found = sorted(value for value in census.counts if value != ignore)
+    number = len(given) if given else config.classes if isinstance(config.classes, int) else None
+    values, notes = _values(found, number, config, colours=census.colours)
+    names = given or _default_names(len(values))
+    if len(names) != len(values):
+        raise InputError(
+            f"data.mask_values has {len(values)} values and the data have {len(names)} classes "
+            f"({', '.join(names)}): give one for each"
+        )
+    _check_values(census, found, values, ignore)
+    return LabelRule(names, values, ignore, notes=notes)
+
+
+def _default_names(number: int) -> tuple[str, ...]:
+    if number == 2:
+        return ("background", "foreground")
+    return ("background", *(f"class {index}" for index in range(1, number)))
+
+
+def _values(
+    found: Sequence[int], number: int | None, config: DataConfig, *, colours: bool
+) -> tuple[tuple[MaskValue, ...], tuple[str, ...]]:
+    """Returns how the classes are stored, and what people should know about that."""
+    if config.mask_values is not None:
+        return config.mask_values, ()
+    if number in (2, None) and len(found) == 2 and found[0] == 0 and found[1] > 1:
+        stored = [colour_of(value) if colours else value for value in found]
+        note = f"masks hold {_stored(stored)}: read as background and foreground"
+        return tuple(stored), (note,)
+    if number is not None:
+        return tuple(range(number)), ()
+    return tuple(range(max(2, found[-1] + 1 if found and _few(found) else 2))), ()
+
+
+def _few(found: Sequence[int]) -> bool:
+    """Tells whether values may well be class indices."""
+    return found[0] >= 0 and found[-1] < _MOST_CLASSES
+
+
+def _check_labels(census: Census, names: Sequence[str], labels: int, ignore: int | None) -> None:
+    if len(names) != labels:
+        raise InputError(
+            f"data.classes names {len(names)} labels and the masks have {labels} channels; where "
+            "labels overlap each has one channel, and the background none"
+        )
+    strange = [v for v in sorted(census.counts) if v not in (0, 1, 255) and v != ignore]
+    if strange:
+        raise InputError(
+            f"mask of {census.first[strange[0]]}: where labels overlap (data.multi_label) masks "
+            f"hold 0 and 1, or 0 and 255, in each channel, got {_stored(strange)}"
+        )
+
+
+def _check_values(
+    census: Census, found: Sequence[int], values: Sequence[MaskValue], ignore: int | None
+) -> None:
+    known = {code_of(value) for value in values}
+    strange = [value for value in found if value not in known]
+    if not strange:
+        return
+    shown = [colour_of(v) if census.colours else v for v in strange[:_MOST_SHOWN]]
+    more = ", …" if len(strange) > _MOST_SHOWN else ""
+    words = "the value {} stands" if len(strange) == 1 else "the values {} stand"
+    raise InputError(
+        f"mask of {census.first[strange[0]]}: {words.format(_stored(shown) + more)} for no class "
+        f"(known are {_stored(values)}); {_way_out(found, strange, colours=census.colours)}"
+    )
+
+
+def _way_out(found: Sequence[int], strange: Sequence[int], *, colours: bool) -> str:
+    """Returns the nearest fix for values that stand for no class."""
+    if len(found) > _MOST_CLASSES or (len(found) > 10 and found[-1] == 255):
+        return (
+            f"{len(found)} different values look like grey levels or lossy compression: store "
+            "masks as PNG with one value per class, or threshold them"
+        )
+    if strange in ([255], [-1], [254]) and not colours:
+        return f"if it marks what is not annotated, set data.ignore_label: {strange[0]}"
+    stored = [list(colour_of(value)) if colours else value for value in found]
+    return f"say how each class is stored, as data.mask_values: {stored}"
+
+
+def _stored(values: Sequence[MaskValue]) -> str:
+    """Writes a few values or colours.
+
+    >>> _stored([(0, 0, 0), (255, 0, 0)])
+    '[0, 0, 0] and [255, 0, 0]'
+    """
+    texts = [str(list(value)) if isinstance(value, tuple) else str(value) for value in values]
+    return listed(texts, most=_MOST_SHOWN)
+
+
+def target_of(codes: Array, rule: LabelRule) -> NDArray[np.uint8]:
+    """Returns class indices (or 0 and 1 for each label) with `IGNORE` where nothing is annotated.
+
+    >>> rule = LabelRule(("background", "cell"), (0, 255), ignore_value=7)
+    >>> target_of(np.array([0, 255, 7]), rule).tolist()
+    [0, 1, 255]
+    """
+    target = np.zeros(codes.shape, np.uint8)
+    if rule.multi_label:
+        target[codes != 0] = 1
+    for index, value in enumerate(rule.values):
+        if index:
+            target[codes == code_of(value)] = index
+    if rule.ignore_value is not None:
+        target[codes == rule.ignore_value] = IGNORE
+    return target

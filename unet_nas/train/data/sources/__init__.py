@@ -1,0 +1,1 @@
+"""Sources of cases: one file for each kind, one function ``list_cases`` in each."""

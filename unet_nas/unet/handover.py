@@ -1,0 +1,135 @@
+"""What a person needs besides the network to use it: how its input is made, what comes out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from unet_nas.errors import InputError
+from unet_nas.records import Run, TrialRecord
+from unet_nas.unet.architecture import Architecture
+from unet_nas.unet.outline import by
+
+PREPROCESSING = "preprocessing.json"
+
+_SPATIAL = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
+#: the words of `normalise` in the section ``data``
+_NORMALISE = {
+    "image": "each channel of each image minus its mean, divided by its standard deviation",
+    "dataset": "each channel minus its mean over the training images (`means`), divided by its "
+    "standard deviation over them (`deviations`)",
+    "scale": "integer images divided by the largest value of their type",
+    "none": "values as they are in the files",
+}
+
+
+def handover(
+    run: Run, record: TrialRecord, architecture: Architecture, *, onnx: bool
+) -> dict[str, bytes]:
+    """Returns ``README.md`` and, where it is known, ``preprocessing.json``.
+
+    Args:
+        run: where the network was trained.
+        record: the network.
+        architecture: that of the record.
+        onnx: whether an ONNX file goes with it.
+
+    Raises:
+        InputError: if the record's ``preprocessing.json`` is damaged.
+    """
+    steps = _steps(run, record)
+    files = {PREPROCESSING: json.dumps(steps, indent=1).encode()} if steps else {}
+    paragraphs = [
+        f"# {run.header.name}: {_title(record)}",
+        "A network that unet_nas trained. `model.py` is plain PyTorch and needs nothing of "
+        "unet_nas; its head says which sizes the network takes.",
+        *_use(architecture, onnx=onnx),
+        "## Input and output",
+        "\n".join(f"- {line}" for line in _tensors(run, steps)),
+        *_scores(record),
+        f"Digest of architecture and training: `{record.digest}`.",
+    ]
+    return {"README.md": ("\n\n".join(paragraphs) + "\n").encode(), **files}
+
+
+def _steps(run: Run, record: TrialRecord) -> dict[str, Any]:
+    """Returns what was done to images: as the record's folder says, or else the run's header."""
+    path = run.files_of(record) / PREPROCESSING
+    if not path.exists():
+        return run.header.data.get("preprocessing") or {}
+    try:
+        found = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise InputError(f"{path} is damaged: {error}") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path} is damaged: it must hold an object")
+    return found
+
+
+def _title(record: TrialRecord) -> str:
+    seed = f", seed {record.seed}" if record.kind == "finalist" else ""
+    return f"{record.kind} {record.name}{seed}"
+
+
+def _use(architecture: Architecture, *, onnx: bool) -> Iterator[str]:
+    spatial = ", ".join(_SPATIAL[architecture.spatial_dims])
+    shape = f"(batch, {architecture.in_channels}, {spatial}), float32"
+    first = "[0]" if architecture.deep_supervision else ""
+    heads = "; [1:] are coarser" if first else ""
+    yield "## Use"
+    yield f"""\
+```python
+import torch
+from safetensors.torch import load_file
+from model import UNet
+
+network = UNet().eval()
+network.load_state_dict(load_file("weights.safetensors"))
+with torch.inference_mode():
+    logits = network(image){first}  # image: {shape}{heads}
+```"""
+    if onnx:
+        yield "Without PyTorch, for the same numbers up to rounding:"
+        yield """\
+```python
+import onnxruntime
+
+session = onnxruntime.InferenceSession("model.onnx")
+logits = session.run(["logits"], {"image": image})[0]
+```"""
+
+
+def _tensors(run: Run, steps: Mapping[str, Any]) -> Iterator[str]:
+    """Yields what goes in and what comes out."""
+    header = run.header
+    yield f"trained on patches of {by(header.patch_size)}" if header.patch_size else "any size"
+    yield from _preprocessing(run, steps)
+    names = ", ".join(f"{i} {name}" for i, name in enumerate(header.class_names))
+    if steps.get("multi_label"):
+        yield f"output channels are labels that may overlap: {names}; `logits.sigmoid() > 0.5`"
+    else:
+        yield f"output channels are classes: {names}; `logits.argmax(1)`"
+
+
+def _preprocessing(run: Run, steps: Mapping[str, Any]) -> Iterator[str]:
+    if not steps:
+        yield f"data: `{json.dumps(run.header.data, ensure_ascii=False)}`"
+        return
+    yield f"`{PREPROCESSING}` says how images were prepared; in words:"
+    if steps.get("clip"):
+        low, high = steps["clip"]
+        yield f"values below percentile {low:g} and above percentile {high:g} were clipped"
+    kind = steps.get("normalise")
+    yield f"then normalised: {_NORMALISE.get(str(kind), kind)}"
+    if steps.get("spacing"):
+        unit = steps.get("unit", "")
+        yield f"then resampled to a spacing of {by(steps['spacing'])} {unit}".rstrip()
+
+
+def _scores(record: TrialRecord) -> Iterator[str]:
+    if not record.metrics:
+        return
+    cases = "test" if record.kind == "finalist" else "validation"
+    rows = "\n".join(f"| {name} | {value:.4g} |" for name, value in sorted(record.metrics.items()))
+    yield f"## Scores on the {cases} cases\n\n| metric | value |\n|:--|--:|\n{rows}"

@@ -27,6 +27,7 @@ COMMANDS = {
     "unet-nas show": ["-m", "unet_nas.cli", "show", "FILE", "--patch-size", "256x256"],
     "unet-nas operators": ["-m", "unet_nas.cli", "operators"],
     "unet-nas presets": ["-m", "unet_nas.cli", "presets"],
+    "unet-nas diagnose": ["-m", "unet_nas.cli", "diagnose", "FILE", "--patch-size", "256x256"],
     "unet-nas audit": ["-m", "unet_nas.cli", "audit", "FILE", "--patch-size", "256x256"],
 }
 

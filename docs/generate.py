@@ -1,8 +1,8 @@
 """Fills in what the documentation takes from the code: ``make docs``.
 
-In ``README.md`` the output below each ``$ unet-nas …`` line; in ``docs/architecture.md`` the
-tables between ``<!-- name -->`` and ``<!-- end -->``, as in ``docs/data.md``; in
-``docs/export.md`` the exported file.
+In ``README.md`` and ``docs/principles.md`` the output below each ``$ unet-nas …`` line; in
+``docs/architecture.md`` the tables between ``<!-- name -->`` and ``<!-- end -->``, as in
+``docs/data.md``; in ``docs/export.md`` the exported file.
 Tests compare the result with the files.
 """
 
@@ -179,6 +179,7 @@ if __name__ == "__main__":
     pages = {"README.md": readme, "docs/architecture.md": reference, "docs/export.md": exported}
     pages["docs/data.md"] = data_reference
     pages["docs/search.md"] = search_reference
+    pages["docs/principles.md"] = readme
     for name, fill in pages.items():
         path = ROOT / name
         path.write_text(fill(path.read_text(encoding="utf-8")), encoding="utf-8")

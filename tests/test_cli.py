@@ -358,6 +358,8 @@ STATIC_COMMANDS = [
             ["operators"],
             ["operators", "--json"],
             ["audit", "preset:unet-2015", "--patch-size", "572x572"],
+            ["diagnose", "preset:unet-2015", "--patch-size", "572x572", "--tables"],
+            ["diagnose", "--example"],
         )
     ),
 ]

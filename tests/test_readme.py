@@ -34,6 +34,12 @@ def test_every_command_of_the_readme_prints_what_it_shows(generate):
     assert generate.readme(text) == text, f"README.md is {STALE}"
 
 
+def test_every_command_of_the_principles_prints_what_it_shows(generate):
+    text = (ROOT / "docs" / "principles.md").read_text(encoding="utf-8")
+    assert text.count("```console") >= 9
+    assert generate.readme(text) == text, f"docs/principles.md is {STALE}"
+
+
 def test_every_table_of_the_reference_is_that_of_the_code(generate):
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     assert generate.reference(text) == text, f"docs/architecture.md is {STALE}"

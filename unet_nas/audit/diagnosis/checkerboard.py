@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from math import prod
 
 from unet_nas.audit.diagnosis.plots import Figure, Panel, Series
-from unet_nas.audit.diagnosis.subject import Finding, Subject, span
+from unet_nas.audit.diagnosis.subject import Finding, Subject, listed, runs, span
 from unet_nas.operators import primitives as p
 from unet_nas.unet.outline import by, part_of
 
@@ -85,9 +85,10 @@ def findings(result: tuple[Overlap, ...], subject: Subject) -> Iterator[Finding]
         yield _uneven(alike, subject.architecture.depth)
     plain = [one for one in result if one.kind == "shuffle" and not one.icnr]
     if plain:
-        parts = ", ".join(one.part for one in plain)
-        text = f"{parts}: the phases of the pixel shuffle start from different filters, which shows"
-        text += " as a checkerboard until training has made them alike"
+        text = (
+            f"{_places(plain)}: the phases of the pixel shuffle start from different filters, "
+            "which shows as a checkerboard until training has made them alike"
+        )
         fix = "up.icnr=true starts them equal"
         yield Finding("checkerboard", "warning", 0.3, text, fix)
 
@@ -95,7 +96,7 @@ def findings(result: tuple[Overlap, ...], subject: Subject) -> Iterator[Finding]
 def _uneven(alike: list[Overlap], depth: int) -> Finding:
     first = alike[0]
     least, most = prod(map(min, first.counts)), prod(map(max, first.counts))
-    parts = ", ".join(one.part for one in alike)
+    parts = _places(alike)
     text = (
         f"{parts}: a kernel of {by(first.kernel)} with stride {by(first.stride)} covers output "
         f"positions {span(least, most)} times, a checkerboard in every channel"
@@ -107,6 +108,12 @@ def _uneven(alike: list[Overlap], depth: int) -> Finding:
         )
     weight = len(alike) / depth * (1 - least / most)
     return Finding("checkerboard", "warning", weight, text, _fix(first))
+
+
+def _places(found: list[Overlap]) -> str:
+    """Returns where up-samplings stand: ``decoder.ups.0 to 3``."""
+    stages = [int(one.part.rsplit(".", 1)[1]) for one in found]
+    return f"decoder.ups.{listed(runs(stages))}"
 
 
 def _fix(overlap: Overlap) -> str:

@@ -147,7 +147,7 @@ def test_networks_table_has_the_recommended_and_the_baselines(findings):
     assert any("knee point" in text for text in chosen)
     assert len(table.rows) == len(findings.recommendations) + len(findings.baselines)
     assert "MACs: multiply-accumulates" in table.caption
-    assert "mean and standard deviation over 3 seeds" in table.caption
+    assert "mean ± standard deviation over 3 seeds" in table.caption
 
 
 def test_exact_tables_are_the_records(findings):

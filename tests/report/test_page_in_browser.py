@@ -145,6 +145,7 @@ def test_paper_gets_everything_opened_and_drawn(browser, report, tmp_path):
     before = page.evaluate(closed)
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert page.evaluate(closed) == 0
+    assert page.evaluate("document.querySelector('main').offsetWidth") == 62 * 16
     undrawn = "[...document.querySelectorAll('.canvas')].filter((c) => !c.dataset.drawn).length"
     assert page.evaluate(undrawn) == 0
     assert page.pdf().startswith(b"%PDF")

@@ -173,7 +173,7 @@ def _scores(source: _Source) -> dict[str, float]:
         found[f"{score_title(score.name)} (validation)"] = value
     finals = findings.finals(entry)
     if finals is not None:
-        found[f"{score_title(score.name)} ({finals.part}, mean of longer trainings)"] = finals.mean
+        found[f"{score_title(score.name)} ({finals.part}, longer training)"] = finals.mean
     return found
 
 

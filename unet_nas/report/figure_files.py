@@ -48,7 +48,7 @@ def _plots(findings: Findings) -> Iterator[Plot]:
 
 def _network_files(findings: Findings, entry: Entry) -> dict[str, bytes]:
     network = network_of(entry.record, entry.run)
-    name = "network-" + re.sub(r"[^A-Za-z0-9]+", "-", entry.label).strip("-")
+    name = f"network-{re.sub(r'[^A-Za-z0-9]+', '-', entry.label).strip('-') or entry.key}"
     score = findings.score
     files: dict[str, bytes] = {}
     if network is not None:

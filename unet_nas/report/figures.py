@@ -11,7 +11,7 @@ import numpy as np
 from unet_nas.records import Run
 from unet_nas.report.effects import Effect, parameter_name
 from unet_nas.report.findings import Entry, Findings
-from unet_nas.report.plots import SERIES_ROLES, Axis, Line, Plot, Role, Series
+from unet_nas.report.plots import SERIES_ROLES, Axis, Line, Plot, Role, Series, escape
 from unet_nas.report.quantities import Quantity, quantity_of
 
 __all__ = [
@@ -164,11 +164,6 @@ def hover(entry: Entry, *quantities: Quantity) -> str:
     if len(chosen) > 10:
         lines.append(f"… and {len(chosen) - 10} more")
     return "<br>".join(lines)
-
-
-def escape(text: str) -> str:
-    """Escapes text for plotly, which reads a few HTML tags."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 # --- what mattered ------------------------------------------------------------------------

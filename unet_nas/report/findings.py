@@ -266,7 +266,7 @@ class Findings:
             limit = self._loss(best, score)
             limit += WITHIN * abs(limit)
             near = [entry for entry in self.front if self._loss(entry, score) <= limit]
-            yield "cheapest within 1 % of the best", min(near, key=self._by_cost)
+            yield "cheapest within 1 %", min(near, key=self._by_cost)
         elif cost is not None:
             yield f"fewest {cost.title}", self.front[0]
 

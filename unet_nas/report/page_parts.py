@@ -186,7 +186,7 @@ def _card(findings: Findings, entry: Entry, badges: tuple[str, ...]) -> Card:
               for name, value in record.parameters.items()),
         *_drawing(entry, network),
         _without_drawing(record) if network is None else "",
-        "" if network is None else _peak(network),
+        "" if network is None else _peak(record, network),
         tuple(class_scores(record, run)),
         tuple(examples_of(record, run)),
         tuple(_plots(findings, entry, network)),
@@ -217,7 +217,8 @@ def _without_drawing(record: TrialRecord) -> str:
     return "This version of unet_nas cannot run the recorded architecture on its patch size."
 
 
-def _peak(network: Network) -> str:
+def _peak(record: TrialRecord, network: Network) -> str:
+    """Returns the peak of the timeline in words, and what the record counts where that differs."""
     memory, training = network.memory, network.training
     parts = ", ".join(f"{name} {format_bytes(size)}" for name, size in breakdown_text(memory))
     return (
@@ -225,8 +226,16 @@ def _peak(network: Network) -> str:
         f"A training step from the second on with batch {network.batch_size}, "
         f"{training.precision}, {training.optimizer} ({training.implementation}), "
         f"{training.loss_text.replace('_', '-')}, {training.device}; tensors, without library "
-        "workspaces."
+        f"workspaces.{_recorded(record, network)}"
     )
+
+
+def _recorded(record: TrialRecord, network: Network) -> str:
+    known = record.costs.get("training_memory")
+    if known is None or known == network.memory.peak_bytes:
+        return ""
+    counts = ", what CUDA's allocator reserves" if network.training.device == "cuda" else ""
+    return f" The record counts {format_bytes(known)}{counts}."
 
 
 def class_scores(record: TrialRecord, run: Run) -> Iterator[tuple[str, str, Markup]]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from math import ceil, floor, log10
 from typing import Any
 
-from unet_nas.report.plots import Axis, Plot, Series, Value
+from unet_nas.report.plots import Axis, Plot, Series, Value, escape
 from unet_nas.units import format_count
 
 _SYMBOLS = {"baseline": "diamond", "final": "square", "front": "circle"}
@@ -37,13 +37,17 @@ def to_plotly(plot: Plot) -> dict[str, Any]:
 
 
 def _axis(axis: Axis, values: Sequence[Value]) -> dict[str, Any]:
-    made: dict[str, Any] = {"title": {"text": axis.title}}
+    made: dict[str, Any] = {"title": {"text": escape(axis.title)}}
     if axis.log:
         ticks = log_ticks([float(value) for value in values])
         made |= {"type": "log", "tickmode": "array", "tickvals": ticks}
         made |= {"ticktext": [format_count(tick) for tick in ticks]}
     elif axis.words:
-        made |= {"type": "category", "categoryorder": "array", "categoryarray": list(axis.words)}
+        made |= {
+            "type": "category",
+            "categoryorder": "array",
+            "categoryarray": [*map(escape, axis.words)],
+        }
     else:
         made |= {"type": "linear"}
     if axis.limits:
@@ -69,9 +73,9 @@ def log_ticks(values: Sequence[float]) -> list[float]:
 def _traces(series: Series, sideways: bool) -> Iterator[dict[str, Any]]:
     color = f"var(--{series.role})"
     trace: dict[str, Any] = {
-        "x": list(series.x),
-        "y": list(series.y),
-        "name": series.name,
+        "x": _values(series.x),
+        "y": _values(series.y),
+        "name": escape(series.name),
         "showlegend": bool(series.name),
     }
     if series.labels:
@@ -104,6 +108,10 @@ def _traces(series: Series, sideways: bool) -> Iterator[dict[str, Any]]:
             yield from _band(series, color)
             return
     yield trace
+
+
+def _values(values: Sequence[Value]) -> list[Value]:
+    return [escape(value) if isinstance(value, str) else value for value in values]
 
 
 def _errors(series: Series, axis: str) -> dict[str, Any]:
@@ -153,4 +161,9 @@ def _word(plot: Plot, index: int) -> dict[str, Any]:
     place = {"x": at, "y": 1, "yref": "paper", "xanchor": "right", "yanchor": "top"}
     if line.axis == "y":
         place = {"x": 1, "xref": "paper", "y": at, "xanchor": "right", "yanchor": "bottom"}
-    return {**place, "text": line.text, "showarrow": False, "font": {"color": "var(--muted-ink)"}}
+    return {
+        **place,
+        "text": escape(line.text),
+        "showarrow": False,
+        "font": {"color": "var(--muted-ink)"},
+    }

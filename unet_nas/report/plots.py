@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Axis", "Line", "Plot", "Series"]
+__all__ = ["SERIES_ROLES", "Axis", "Line", "Plot", "Role", "Series", "Value", "escape"]
 
 Kind = Literal["points", "line", "step", "bars", "area", "band"]
 #: colours by meaning; a renderer knows which colour each one has
@@ -95,3 +95,12 @@ class Plot:
     def sideways(self) -> bool:
         """Bars lie on their side: the words are on the vertical axis."""
         return bool(self.y.words)
+
+
+def escape(text: str) -> str:
+    """Escapes text for plotly, which reads a few HTML tags in everything that it writes.
+
+    >>> escape("a < b & c")
+    'a &lt; b &amp; c'
+    """
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import floor, log10
 
 from unet_nas.report.quantities import MIB, Quantity
 from unet_nas.report.tables import Column
@@ -40,24 +41,28 @@ def measure(quantity: Quantity, values: Iterable[float | None]) -> Measure:
     >>> from unet_nas.report.quantities import COSTS
     >>> column = measure(COSTS["macs"], [48_096_083_968, 2_000_000_000])
     >>> column.header, column.cell(48_096_083_968)
-    ('MACs per patch (G)', '48.096')
+    ('MACs per patch (G)', '48.10')
     """
     title = quantity.title[:1].upper() + quantity.title[1:]
-    known = [abs(value) for value in values if value]
+    known = [abs(value) for value in values if value] or [1.0]
     if not quantity.cost:
         return Measure(f"{title} ({quantity.unit})" if quantity.unit else title, 1.0, 4)
     if quantity.name == "latency":
-        return Measure(f"{title} (ms)", 1.0, _digits(min(known, default=1.0)))
+        return Measure(f"{title} (ms)", 1.0, _decimals(known, 1.0))
     units = _BYTES if quantity.unit == "MiB" else _PREFIXES
-    least = min(known, default=1.0)
-    factor, unit = next(((f, u) for f, u in units if max(known, default=1.0) >= f), units[-1])
+    factor, unit = next(((f, u) for f, u in units if max(known) >= f), units[-1])
     header = f"{title} ({unit})" if unit else title
-    return Measure(header, factor, 0 if factor == 1 else _digits(least / factor))
+    return Measure(header, factor, 0 if factor == 1 else _decimals(known, factor))
 
 
-def _digits(least: float) -> int:
-    """Returns how many decimals show four digits of a number, at most five."""
-    return next((n for n, limit in enumerate((1000, 100, 10, 1, 0.1)) if least >= limit), 5)
+def _decimals(values: Sequence[float], factor: float) -> int:
+    """Returns how many decimals show four digits of the largest value, and two of the least.
+
+    >>> _decimals([31_030_658, 17_261_824], 1e6), _decimals([2.0, 0.012], 1.0)
+    (2, 3)
+    """
+    digits = ((max(values) / factor, 4), (min(values) / factor, 2))
+    return min(5, max(0, *(wanted - 1 - floor(log10(value)) for value, wanted in digits)))
 
 
 def best_rows(values: Sequence[float | None], *, maximized: bool) -> set[int]:

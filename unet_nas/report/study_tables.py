@@ -19,7 +19,7 @@ def networks_table(findings: Findings, *, exact: bool = False) -> Table:
         findings: of the search.
         exact: numbers as in the records, in bytes and units: for programs.
     """
-    titles = {one.entry.key: ", ".join(one.titles) for one in findings.recommendations}
+    titles = {one.entry.key: "; ".join(one.titles) for one in findings.recommendations}
     entries = [*(one.entry for one in findings.recommendations), *findings.baselines]
     names = [titles.get(entry.key, "baseline") for entry in entries]
     return _table(findings, entries, names, "tab:networks", exact=exact)
@@ -56,10 +56,10 @@ def _table(
     ]
     finals = [findings.finals(entry) for entry in entries]
     with_finals = any(finals)
-    columns = [Column("Network"), *([Column("Chosen as")] if names else [])]
+    columns = [Column("Network"), *([Column("Chosen as", wrap=True)] if names else [])]
     first = len(columns)
     columns += [m.column for m in measures]
-    columns += [Column("Longer training, mean ± SD", right=True)] if with_finals else []
+    columns += [Column("Longer training", right=True)] if with_finals else []
     rows = []
     for index, entry in enumerate(entries):
         cells = [entry.label, *([names[index]] if names else [])]
@@ -113,7 +113,7 @@ def caption(findings: Findings, with_finals: bool = False) -> str:
             if (f := findings.finals(e))
         )
         said.append(
-            f"Longer training: {' and '.join(parts)} cases, mean and standard deviation over "
+            f"Longer training: {' and '.join(parts)} cases, mean ± standard deviation over "
             f"{seeds} seeds."
         )
     said.append(

@@ -113,7 +113,8 @@ def _bold(table: Table, row: int) -> set[int]:
 
 
 def _latex(table: Table) -> str:
-    alignment = "".join("r" if column.right else "l" for column in table.columns)
+    wide = len(table.columns) > _MOST_IN_A_COLUMN
+    alignment = "".join(_latex_column(column, wide) for column in table.columns)
     rows = [_latex_row(row, _bold(table, index)) for index, row in enumerate(table.rows)]
     if table.total and len(rows) > 1:
         rows.insert(-1, r"\midrule")
@@ -123,10 +124,11 @@ def _latex(table: Table) -> str:
         [
             r"\begin{table}",
             r"\centering",
+            *(_latex_size(table) if wide else []),
             *caption,
             rf"\begin{{tabular}}{{{alignment}}}",
             r"\toprule",
-            _latex_row([column.header for column in table.columns]),
+            _latex_head(table) if wide else _latex_row([c.header for c in table.columns]),
             r"\midrule",
             *rows,
             r"\bottomrule",
@@ -134,6 +136,34 @@ def _latex(table: Table) -> str:
             r"\end{table}",
         ]
     )
+
+
+#: tables of more columns are set smaller, with their heads on several lines
+_MOST_IN_A_COLUMN = 5
+
+
+def _latex_size(table: Table) -> list[str]:
+    """Returns what makes a wide table fit between the margins of a page."""
+    if len(table.columns) <= _MOST_IN_A_COLUMN + 2:
+        return [r"\footnotesize", r"\setlength{\tabcolsep}{4pt}"]
+    return [r"\scriptsize", r"\setlength{\tabcolsep}{2.5pt}"]
+
+
+def _latex_column(column: Column, wide: bool) -> str:
+    if column.wrap and wide:
+        return r"p{1.9cm}"
+    return "r" if column.right else "l"
+
+
+def _latex_head(table: Table) -> str:
+    """Returns the headers, one word a line."""
+    heads = []
+    for column in table.columns:
+        lines = column.header.split(" ")
+        shown = r" \\ ".join(map(latex_text, lines))
+        side = "r" if column.right else "l"
+        heads.append(rf"\shortstack[{side}]{{{shown}}}" if len(lines) > 1 else latex_text(lines[0]))
+    return " & ".join(heads) + r" \\"
 
 
 def _latex_row(cells: Sequence[str], bold: Container[int] = ()) -> str:

@@ -178,7 +178,7 @@ class SearchConfig(Options):
         Finalists.model_construct(), description="a number, or a mapping; 0: none"
     )
     measure: Flag = Field(
-        False, description="measure latency in every trial, also where nothing asks for it"
+        True, description="measure the latency in every trial, also where nothing asks for it"
     )
 
 

@@ -20,13 +20,19 @@ from rich.text import Text
 from unet_nas.records.study import ObjectiveSpec
 from unet_nas.search.candidates import SEEN
 from unet_nas.search.front import dominates
-from unet_nas.search.recovery import is_result, note_of
+from unet_nas.search.ledger import Ledger
+from unet_nas.search.recovery import note_of
 from unet_nas.space.budget import format_limit
 from unet_nas.units import format_duration
 
 __all__ = ["Board", "Display", "value_text"]
 
 _SHOWN = 12
+_STATES = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+}
 
 
 def value_text(name: str, value: float) -> str:
@@ -52,20 +58,17 @@ class Board:
 
     def __init__(self, objectives: Sequence[ObjectiveSpec], wanted: int) -> None:
         self.objectives, self.wanted = tuple(objectives), wanted
-        self.states: Counter[str] = Counter()
+        self.ledger = Ledger()
         self.rejected: Counter[str] = Counter()
         self.front: list[tuple[tuple[float, ...], int]] = []
-        self.latest: list[FrozenTrial] = []
         self.fallbacks = 0
-        self._open: set[int] = set()
-        self._read = 0
         self._began = time.monotonic()
         self._before: int | None = None
 
     @property
     def done(self) -> int:
         """Trials that have ended with a result."""
-        return sum(self.states.values())
+        return self.ledger.results
 
     @property
     def feasible_share(self) -> float | None:
@@ -83,26 +86,14 @@ class Board:
 
     def read(self, study: OptunaStudy) -> list[FrozenTrial]:
         """Reads what is new in a study, and returns the trials that have ended since."""
-        trials = study.get_trials(deepcopy=False)
-        numbers = [*sorted(self._open), *range(self._read, len(trials))]
-        ended = []
-        for number in numbers:
-            trial = trials[number]
-            if not trial.state.is_finished():
-                self._open.add(number)
-                continue
-            self._open.discard(number)
-            if is_result(trial):
-                self._add(trial)
-                ended.append(trial)
-        self._read = len(trials)
+        ended = self.ledger.read(study)
+        for trial in ended:
+            self._add(trial)
         if self._before is None:
             self._before = self.done
-        self.latest += ended
         return ended
 
     def _add(self, trial: FrozenTrial) -> None:
-        self.states[trial.state.name.lower()] += 1
         note = note_of(trial)
         self.rejected.update(note.get("rejected", {}))
         self.fallbacks += bool(note.get("fallback"))
@@ -181,7 +172,8 @@ class Display:
 
 
 def _picture(board: Board) -> RenderableType:
-    counts = ", ".join(f"{number} {state}" for state, number in sorted(board.states.items()))
+    states = board.ledger.states.items()
+    counts = ", ".join(f"{number} {_STATES[state]}" for state, number in sorted(states))
     share, left = board.feasible_share, board.left_s
     parts = [f"{board.done} of {board.wanted} trials ({counts or 'none yet'})"]
     if share is not None:

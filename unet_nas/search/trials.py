@@ -17,6 +17,7 @@ from unet_nas.errors import UnetNasError
 from unet_nas.records.study import Point, Timing, TrialFailure, TrialRecord
 from unet_nas.search.candidates import Verdict, suggest
 from unet_nas.search.evaluate import Job, Outcome, now, record_of
+from unet_nas.search.ledger import Ledger
 from unet_nas.search.recovery import (
     DRAWN,
     NOTE,
@@ -62,6 +63,7 @@ class TrialLoop:
         self.place, self.on_trial = place, on_trial
         self.study, self.claims, self.folder = place.optuna, place.claims, place.folder
         self.undertaker = Undertaker(self.study, self.claims, self.folder)
+        self.ledger = Ledger()
         self.worker = worker_name()
         self.nothing_left: NothingLeftError | None = None
 
@@ -74,28 +76,26 @@ class TrialLoop:
         """
         order = self.place.order
         while True:
-            trials = self.study.get_trials(deepcopy=False)
-            results = sum(map(is_result, trials))
-            running = sum(trial.state == TrialState.RUNNING for trial in trials)
-            if results >= order.wanted:
+            self.ledger.read(self.study)
+            if self.ledger.results >= order.wanted:
                 return "enough"
             if order.deadline is not None and time.time() >= order.deadline:
                 return "timeout"
-            self._give_up_if_hopeless(trials)
-            if results + running < order.wanted:
-                if not self._one(len(trials)):
+            self._give_up_if_hopeless()
+            if self.ledger.results + self.ledger.running < order.wanted:
+                if not self._one(self.ledger.known):
                     return "nothing_left"
             else:  # others are at the last ones; should they die, their trials are ours
                 time.sleep(_LOOK_AGAIN_S)
                 self.undertaker.sweep()
 
-    def _give_up_if_hopeless(self, trials: list[FrozenTrial]) -> None:
-        done = [trial for trial in trials if is_result(trial)]
-        if len(done) < _HOPELESS or any(t.state != TrialState.FAIL for t in done):
+    def _give_up_if_hopeless(self) -> None:
+        results, last = self.ledger.results, self.ledger.latest
+        if last is None or results < _HOPELESS or self.ledger.states[TrialState.FAIL] < results:
             return
-        latest = self.folder.read_record(self.folder.trial(done[-1].number))
-        reason = latest.failure.reason if latest and latest.failure else "no reason was recorded"
-        raise UnetNasError(f"the first {len(done)} trials have all failed; the last one: {reason}")
+        record = self.folder.read_record(self.folder.trial(last.number))
+        reason = record.failure.reason if record and record.failure else "no reason was recorded"
+        raise UnetNasError(f"the first {results} trials have all failed; the last one: {reason}")
 
     # --- one trial -----------------------------------------------------------------------------
 

@@ -80,12 +80,14 @@
     if (before) return; // some browsers say it twice
     before = { theme: root.dataset.theme, closed: [...document.querySelectorAll("details:not([open])")] };
     setTheme("light");
+    root.classList.add("printing");
     before.closed.forEach((element) => { element.open = true; });
     canvases().forEach(draw);
   });
   addEventListener("afterprint", () => {
     if (!before) return;
     setTheme(before.theme);
+    root.classList.remove("printing");
     before.closed.forEach((element) => { element.open = false; });
     before = null;
     drawAgain();

@@ -183,8 +183,13 @@ def test_the_networks_own_ways_down_are_measured_in_every_shape():
         assert all(math.isfinite(one.folded) and one.stride == 2 for one in own)
 
 
-def test_checkerboards_are_where_the_stride_does_not_divide_the_kernel():
-    found = {one.name: one for one in phases.references(0)}
+@pytest.fixture(scope="module")
+def upsamplings():
+    return {one.name: one for one in phases.references(0)}
+
+
+def test_checkerboards_are_where_the_stride_does_not_divide_the_kernel(upsamplings):
+    found = upsamplings
     three, four = found["transposed conv 3"], found["transposed conv 4"]
     assert three.ones == pytest.approx([16 / 9, 8 / 9, 8 / 9, 4 / 9])
     assert four.ones_spread == pytest.approx(0.0, abs=1e-6)
@@ -198,10 +203,9 @@ def test_checkerboards_are_where_the_stride_does_not_divide_the_kernel():
         assert found[name].ones_spread == pytest.approx(0.0, abs=1e-6)
 
 
-def test_icnr_starts_without_a_checkerboard():
-    found = {one.name: one for one in phases.references(0)}
-    assert found["pixel shuffle"].contrast > 0.5
-    assert found["pixel shuffle, ICNR"].contrast == pytest.approx(0.0, abs=1e-6)
+def test_icnr_starts_without_a_checkerboard(upsamplings):
+    assert upsamplings["pixel shuffle"].contrast > 0.5
+    assert upsamplings["pixel shuffle, ICNR"].contrast == pytest.approx(0.0, abs=1e-6)
 
 
 # --- all together -------------------------------------------------------------------------

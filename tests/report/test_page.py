@@ -11,6 +11,7 @@ import pytest
 from tests.support.studies import DICE, MACS, MEMORY, NASTY, Writer, write_many, write_study
 from unet_nas.errors import InputError
 from unet_nas.records import RunHeader, read_run
+from unet_nas.report.diagnosis_section import principles_of
 from unet_nas.report.examples import signal_picture
 from unet_nas.report.findings import Findings
 from unet_nas.report.page import page_html, write_report
@@ -110,6 +111,18 @@ def test_every_front_network_and_baseline_has_a_card(findings, page):
         assert f"card-{entry.key}" in page.ids
     assert page.tags.count("svg") == len(findings.carded) + len(findings.baselines)
     assert page.tags.count("img") == 9 * (len(findings.carded) + len(findings.baselines))
+
+
+def test_every_card_tells_what_the_principles_say(findings, page):
+    text = " ".join(page.text)
+    entries = (*findings.carded, *findings.baselines)
+    known = [entry for entry in entries if entry.record.architecture is not None]
+    assert known
+    assert text.count("What the principles of U-Nets say") == len(known)
+    for entry in known:
+        (first, *_) = principles_of(entry.record.architecture, entry.run.header.patch_size)
+        assert first.text in text
+        assert first.source in text
 
 
 def test_every_plot_of_the_page_has_its_data(html, page):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import matplotlib as mpl
@@ -49,6 +50,7 @@ def render(figure: Figure, style: str = "svg") -> bytes:
         size = ((5.2 if crowded else 3.7) * columns + 0.4, 3.0 * rows)
         canvas = Canvas(figsize=size, layout="constrained")
         FigureCanvasAgg(canvas)
+        canvas.suptitle("\n".join(wrap(figure.caption, round(18 * size[0]))), fontsize=7)
         axes = canvas.subplots(rows, columns, squeeze=False).flat
         for panel, ax in zip(figure.panels, axes, strict=False):
             _draw(panel, ax)
@@ -76,10 +78,6 @@ def _draw(panel: Panel, ax: Axes) -> None:
     ax.set_title(panel.title, fontsize=9)
     ax.set_xlabel(panel.x_label)
     ax.set_ylabel(panel.y_label)
-    if panel.image:
-        shown = ax.imshow(panel.image, cmap="cividis")
-        ax.figure.colorbar(shown, ax=ax)
-        return
     {"bars": _bars, "stems": _stems}.get(panel.kind, _lines)(panel, ax)
     if panel.log_y:
         ax.set_yscale("log")

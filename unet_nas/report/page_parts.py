@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from unet_nas.records import Run, TrialRecord
+from unet_nas.report.diagnosis_section import Principle, principles_of
 from unet_nas.report.drawing import layout
 from unet_nas.report.drawing_svg import PAGE_COLORS, describe, to_svg
 from unet_nas.report.examples import Example, class_color, examples_of
@@ -154,6 +155,7 @@ class Card:
     scores: tuple[tuple[str, str, Markup], ...]
     examples: tuple[Example, ...]
     plots: tuple[Plot, ...]
+    principles: tuple[Principle, ...]
     command: str
 
 
@@ -184,6 +186,7 @@ def _card(findings: Findings, entry: Entry, badges: tuple[str, ...]) -> Card:
         tuple(class_scores(record, run)),
         tuple(examples_of(record, run)),
         tuple(_plots(findings, entry, network)),
+        () if network is None else principles_of(record.architecture, network.sizes[0]),
         entry.export_command,
     )  # fmt: skip
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["line", "bars", "stems", "steps"]
+Kind = Literal["line", "bars", "stems"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,6 @@ class Panel:
         kind: how they are drawn.
         log_y: the y axis is logarithmic.
         ticks: words for the places 0, 1, … of the x axis; empty: numbers.
-        image: in place of series: rows of values, drawn in grey.
     """
 
     title: str
@@ -47,7 +46,6 @@ class Panel:
     kind: Kind = "line"
     log_y: bool = False
     ticks: tuple[str, ...] = ()
-    image: tuple[tuple[float, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,4 +60,4 @@ class Figure:
 
     name: str
     caption: str
-    panels: tuple[Panel, ...] = field(default=())
+    panels: tuple[Panel, ...]

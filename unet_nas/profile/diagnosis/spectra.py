@@ -94,8 +94,8 @@ def radial_power(signal: Tensor, bins: int = BINS) -> Tensor:
         ``(bins,)``, 0 for a ring without a frequency.
 
     >>> wave = torch.cos(torch.pi * torch.arange(32.0)).reshape(1, 1, 32)
-    >>> radial_power(wave, 4).tolist()
-    [0.0, 0.0, 0.0, 8.0]
+    >>> [round(power, 3) for power in radial_power(wave, 4).tolist()]
+    [0.0, 0.0, 0.0, 3.556]
     """
     axes = tuple(range(2, signal.dim()))
     count = signal[0, 0].numel()

@@ -157,14 +157,9 @@ def test_paper_gets_everything_opened_and_drawn(browser, report, tmp_path):
 def test_a_page_of_500_trials_and_12_cards_loads_in_two_seconds(browser, tmp_path):
     path = write_report(write_many(tmp_path / "study", 500), tmp_path / "out", paper=False)
     assert path.stat().st_size < 8e6
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    # processor time of the page's own thread: other tests may be running beside this one
-    session = page.context.new_cdp_session(page)
-    session.send("Performance.enable", {"timeDomain": "threadTicks"})
-    page.goto(path.as_uri())
-    page.wait_for_selector("#answer .answer")
-    found = {m["name"]: m["value"] for m in session.send("Performance.getMetrics")["metrics"]}
-    assert 0.02 < found["TaskDuration"] < 2.0
+    page = visit(browser, path).page
+    loaded_ms = page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd")
+    assert 0 < loaded_ms < 2000
     page.wait_for_selector("#pareto-panel .main-svg")
     page.close()
 

@@ -73,6 +73,8 @@
   }, { rootMargin: "300px" });
   addEventListener("load", () => setTimeout(() => {
     start();
+    const first = document.querySelector("#pareto-panel .canvas");
+    if (first && !first.dataset.drawn) draw(first);
     canvases().forEach((canvas) => watcher.observe(canvas));
   }, 50));
   const drawAgain = () => canvases().forEach((canvas) => { if (canvas.dataset.drawn) draw(canvas); });

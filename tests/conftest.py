@@ -4,6 +4,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# before torch is imported: threads that wait for others sleep, as in the commands that train
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 # Machines are shared, so a slow example says nothing; tests that care for time measure it.
 settings.register_profile("unet_nas", deadline=None)
 settings.load_profile("unet_nas")

@@ -200,6 +200,15 @@ def test_five_thousand_trials_stay_light(tmp_path):
     assert points <= 1_500
 
 
+@pytest.mark.parametrize("objectives", [(), (MACS,), (MACS, MEMORY)])
+def test_a_search_for_costs_alone_or_for_nothing_renders(tmp_path, objectives):
+    writer = Writer(tmp_path, objectives=objectives)
+    page = read(page_of(writer.write([writer.record(n) for n in range(9)])))
+    cards = [name for name in page.ids if name.startswith("card-")]
+    assert bool(cards) == bool(objectives)
+    assert ("fewest MACs per patch" in " ".join(page.text)) == bool(objectives)
+
+
 def test_three_objectives_have_pairwise_panels(tmp_path):
     folder = write_study(tmp_path, 12, objectives=(DICE, MACS, MEMORY))
     html = page_of(folder)

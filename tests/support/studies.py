@@ -228,7 +228,7 @@ class Writer:
             finished=(START + timedelta(seconds=self.clock)).isoformat(),
             state="complete",
             trials_wanted=100,
-            notes=("Eight threads were asked for and two are there.",),
+            notes=("Labels are derived, not hand-drawn.", "Two threads are there, not eight."),
         )
         return replace(header, **changes)
 

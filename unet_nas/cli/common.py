@@ -47,6 +47,15 @@ def load(file: str, assignments: list[str] | None) -> Architecture:
     return load_architecture(as_path(file), assignments or ())
 
 
+def share_cores() -> None:
+    """Lets the threads of PyTorch sleep while they wait, for commands that train.
+
+    It must be called before torch is imported. The threads of OpenMP otherwise spin: on two cores
+    with other work on them a training step then took 20 times as long.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 def default_implementation(device: Device) -> Implementation:
     """Returns how PyTorch runs an optimizer where it is not told."""
     return "foreach" if device == "cuda" else "single"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unet_nas.cli.common import Device, Json, Set, as_path, print_json, print_table
+from unet_nas.cli.common import Device, Json, Set, as_path, print_json, print_table, share_cores
 from unet_nas.errors import UnetNasError
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def search(
     from unet_nas.search.load import load_study
     from unet_nas.units import parse_duration
 
+    share_cores()
     study = load_study(as_path(file), assignments or ())
     options = Options(
         out=out or Path("reports") / _folder_name(study.name),

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unet_nas.cli.common import Device, Json, Progress, Set, as_path, print_json, print_table
+from unet_nas.cli.common import (
+    Device,
+    Json,
+    Progress,
+    Set,
+    as_path,
+    print_json,
+    print_table,
+    share_cores,
+)
 from unet_nas.errors import InputError
 
 if TYPE_CHECKING:
@@ -59,6 +68,7 @@ def train(
     Sections data and train are read from the file too, where it has them.
     """
     budget = _budget(epochs, steps, seconds)
+    share_cores()
     from unet_nas.train.infer import check_device
     from unet_nas.train.project import Request, load_project, run
 
@@ -107,6 +117,7 @@ def predict(
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
 ) -> None:
     """Segment images with a trained network, to files of the same kind and geometry."""
+    share_cores()
     from unet_nas.train.infer import check_device
     from unet_nas.train.segment import load_segmenter, segment
 

@@ -12,21 +12,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from math import prod
-from typing import Literal
 
 from unet_nas.operators.builder import Graph
+from unet_nas.report.drawing_shapes import FONT, Arrow, Box, Drawing, Label, Mark
 from unet_nas.report.drawing_steps import Kind, Step, short_size, steps
 from unet_nas.unet.shapes import Size, shapes
 
 _BY = re.compile(r"(?<=\d)x(?=\d)")
 
-__all__ = ["Arrow", "Box", "Drawing", "Label", "layout"]
+__all__ = ["layout"]
 
 TALLEST, WIDEST, THINNEST = 150.0, 88.0, 3.0
 GAP = 26.0
-FONT = 8.0
 _ABOVE, _BELOW = 26.0, 16.0
 _MARGIN = 14.0
 #: height of a line of the legend, and the width of a letter of its text
@@ -42,93 +40,6 @@ KIND_WORDS: dict[Kind, str] = {
     "residual": "residual connection",
     "resize": "resampling",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Box:
-    """A feature map, or the part of one that a skip brought.
-
-    Attributes:
-        x: Left edge.
-        y: Upper edge.
-        width: In proportion to the channels.
-        height: In proportion to the size (the geometric mean over the axes).
-        channels: Of the map.
-        size: Of the map.
-        name: Of the step that makes it.
-        copied: A skip connection brought it.
-    """
-
-    x: float
-    y: float
-    width: float
-    height: float
-    channels: int
-    size: Size
-    name: str
-    copied: bool = False
-
-    @property
-    def right(self) -> float:
-        """Right edge."""
-        return self.x + self.width
-
-    @property
-    def middle(self) -> float:
-        """Half-way down."""
-        return self.y + self.height / 2
-
-
-@dataclass(frozen=True, slots=True)
-class Arrow:
-    """A line through points, with a head at its end."""
-
-    points: tuple[tuple[float, float], ...]
-    kind: Kind
-    name: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Label:
-    """A text; ``anchor`` says which point of it lies at ``x``; ``upright`` reads upwards."""
-
-    x: float
-    y: float
-    text: str
-    anchor: Literal["start", "middle", "end"] = "middle"
-    upright: bool = False
-    quiet: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """A small circle with a sign: a gate or a sum."""
-
-    x: float
-    y: float
-    text: str
-    kind: Kind
-
-
-@dataclass
-class Drawing:
-    """All shapes of a drawing, in units of 1/96 inch or so.
-
-    Attributes:
-        width: Of all.
-        height: Of all, with the legend.
-        boxes: Feature maps, in order of execution, parts of one side by side.
-        arrows: Operators and connections, then those of the legend.
-        labels: Channels above, sizes below, words of the legend.
-        marks: Gates and sums.
-    """
-
-    width: float = 0.0
-    height: float = 0.0
-    boxes: list[Box] = field(default_factory=list)
-    arrows: list[Arrow] = field(default_factory=list)
-    labels: list[Label] = field(default_factory=list)
-    marks: list[Mark] = field(default_factory=list)
 
 
 def layout(graph: Graph, patch_size: Sequence[int], *, legend: bool = True) -> Drawing:

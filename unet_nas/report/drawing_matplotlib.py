@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, Rectangle
 from matplotlib.path import Path
 
-from unet_nas.report.drawing import FONT, Drawing
+from unet_nas.report.drawing_shapes import FONT, Drawing
 from unet_nas.report.drawing_svg import FILE_COLORS
 from unet_nas.report.matplotlib_figures import FORMATS, PAGE_IN, rendered, style
 

@@ -12,9 +12,10 @@ from unet_nas.operators.builder import Graph
 from unet_nas.unet.outline import part_of, words
 from unet_nas.unet.shapes import Size
 
-_VERBS = {p.CropTo: "crop", p.PadTo: "pad", p.ResizeTo: "resize"}
-
 __all__ = ["Part", "Step", "steps"]
+
+#: alignments of a skip, as they are called in a drawing
+_VERBS = {p.CropTo: "crop", p.PadTo: "pad", p.ResizeTo: "resize"}
 
 Kind = Literal["input", "conv", "conv1", "down", "up", "skip", "gate", "residual", "resize"]
 

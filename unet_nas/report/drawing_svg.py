@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from html import escape
 
 from unet_nas.operators.builder import Graph
-from unet_nas.report.drawing import FONT, Arrow, Box, Drawing, Label, Mark
+from unet_nas.report.drawing_shapes import FONT, Arrow, Box, Drawing, Label, Mark
 from unet_nas.report.drawing_steps import Kind
 
 __all__ = ["FILE_COLORS", "PAGE_COLORS", "to_svg"]

@@ -163,7 +163,8 @@ class Findings:
 
     def known(self, entry: Entry) -> bool:
         """Tells whether all quantities that are compared are known of a network."""
-        return all(entry.value(quantity) is not None for quantity in self.plane)
+        values = [entry.value(quantity) for quantity in self.plane]
+        return bool(values) and None not in values
 
     def finals(self, entry: Entry) -> Finals | None:
         """Returns the longer trainings of a network, where there are any."""

@@ -144,24 +144,17 @@ def _count_ticks(axis: XAxis | YAxis) -> None:
 
 def _bars(plot: Plot, bars: list[Series], axes: Axes) -> None:
     words = list(plot.y.words if plot.sideways else plot.x.words)
-    width = 0.8 if plot.stacked else 0.8 / len(bars)
-    base = dict.fromkeys(words, 0.0)
+    width = 0.8 / len(bars)
     for number, series in enumerate(bars):
         names = [str(n) for n in (series.y if plot.sideways else series.x)]
         values = [float(v) for v in (series.x if plot.sideways else series.y)]
-        shift = 0.0 if plot.stacked else (number - (len(bars) - 1) / 2) * width
-        places = [words.index(name) + shift for name in names]
-        starts = [base[name] for name in names] if plot.stacked else [0.0] * len(names)
-        label = _plain(series.name) or None
-        options: dict[str, Any] = {"color": COLORS[series.role], "label": label}
-        if plot.sideways:
-            axes.barh(places, values, width, left=starts, **options)
-        else:
-            axes.bar(places, values, width, bottom=starts, **options)
-        if series.low:
-            _whiskers(axes, series, places, values, sideways=plot.sideways)
-        for name, value in zip(names, values, strict=True):
-            base[name] += value
+        places = [words.index(name) + (number - (len(bars) - 1) / 2) * width for name in names]
+        options: dict[str, Any] = {
+            "color": COLORS[series.role],
+            "label": _plain(series.name) or None,
+        }
+        draw = axes.barh if plot.sideways else axes.bar
+        draw(places, values, width, **options)
     ticks = range(len(words))
     if plot.sideways:
         axes.set_yticks(ticks, [_plain(word) for word in words])
@@ -170,18 +163,6 @@ def _bars(plot: Plot, bars: list[Series], axes: Axes) -> None:
     else:
         axes.set_xticks(ticks, [_plain(word) for word in words])
         axes.grid(False, axis="x")
-
-
-def _whiskers(
-    axes: Axes, series: Series, places: list[float], values: list[float], *, sideways: bool
-) -> None:
-    below = [v - low for v, low in zip(values, series.low, strict=True)]
-    above = [high - v for v, high in zip(values, series.high, strict=True)]
-    options: dict[str, Any] = {"fmt": "none", "ecolor": "#333333", "elinewidth": 0.8}
-    if sideways:
-        axes.errorbar(values, places, xerr=[below, above], **options)
-    else:
-        axes.errorbar(places, values, yerr=[below, above], **options)
 
 
 def _series(series: Series, axes: Axes, *, sideways: bool) -> None:
@@ -204,9 +185,8 @@ def _series(series: Series, axes: Axes, *, sideways: bool) -> None:
                 x, y, s=size, c=color, marker=marker, alpha=alpha, linewidths=0, label=label
             )
         case "line" | "step":
-            dash = ":" if series.dashed else "-"
             drawing = "steps-post" if series.kind == "step" else "default"
-            axes.plot(x, y, dash, color=color, label=label, drawstyle=drawing)
+            axes.plot(x, y, "-", color=color, label=label, drawstyle=drawing)
         case "band":
             low, high = list(series.low), list(series.high)
             axes.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0, step="post")

@@ -22,11 +22,11 @@ from unet_nas.report.page_parts import (
     budget_facts,
     cards,
     class_legend,
-    provenance,
     rows,
 )
 from unet_nas.report.plotly_json import to_plotly
 from unet_nas.report.plots import Plot
+from unet_nas.report.provenance import provenance
 from unet_nas.report.quantities import COSTS
 from unet_nas.report.space_parts import space_parts
 from unet_nas.report.study_tables import table_files

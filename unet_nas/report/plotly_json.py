@@ -27,7 +27,6 @@ def to_plotly(plot: Plot) -> dict[str, Any]:
         "shapes": [_line(line.axis, line.at) for line in plot.lines],
         "annotations": [_word(plot, n) for n in range(len(plot.lines))],
         "showlegend": sum(bool(series.name) for series in plot.series) > 1,
-        "barmode": "stack" if plot.stacked else "group",
     }
     if plot.sideways:
         layout["yaxis"]["autorange"] = "reversed"
@@ -94,7 +93,6 @@ def _traces(series: Series, sideways: bool) -> Iterator[dict[str, Any]]:
             trace |= _errors(series, "x" if sideways else "y")
         case "line" | "step":
             line: dict[str, Any] = {"color": color, "width": 2}
-            line |= {"dash": "dot"} if series.dashed else {}
             line |= {"shape": "hv"} if series.kind == "step" else {}
             trace |= {"type": "scatter", "mode": "lines", "line": line}
         case "area":
@@ -103,7 +101,7 @@ def _traces(series: Series, sideways: bool) -> Iterator[dict[str, Any]]:
         case "bars":
             trace |= {"type": "bar", "orientation": "h" if sideways else "v"}
             trace["textposition"] = "none"
-            trace |= {"marker": {"color": color}, **_errors(series, "x" if sideways else "y")}
+            trace |= {"marker": {"color": color}}
         case "band":
             yield from _band(series, color)
             return

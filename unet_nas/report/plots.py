@@ -45,7 +45,6 @@ class Series:
         high: Upper ends.
         labels: Text of each value, shown where a pointer rests on it.
         keys: The card that each value opens.
-        dashed: Of lines.
     """
 
     name: str
@@ -57,7 +56,6 @@ class Series:
     high: Sequence[float] = ()
     labels: Sequence[str] = ()
     keys: Sequence[str] = ()
-    dashed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +78,6 @@ class Plot:
         y: The vertical axis.
         series: In the order of drawing.
         lines: Limits and peaks.
-        stacked: Bars stand on one another instead of beside each other.
     """
 
     name: str
@@ -89,7 +86,6 @@ class Plot:
     y: Axis
     series: tuple[Series, ...]
     lines: tuple[Line, ...] = ()
-    stacked: bool = False
 
     @property
     def sideways(self) -> bool:

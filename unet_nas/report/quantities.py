@@ -57,15 +57,6 @@ class Quantity:
         digits = f"{value:.4g}" if self.unit else f"{value:.4f}"
         return f"{digits} {self.unit}" if self.unit else digits
 
-    def cell(self, value: float | None) -> str:
-        """Writes a record's value in ``unit``, for a table whose header states the unit."""
-        if value is None:
-            return "–"
-        scaled = value / self.scale
-        if self.cost and self.unit in ("", "MACs"):
-            return f"{scaled:,.0f}"
-        return f"{scaled:,.1f}" if self.cost else f"{scaled:.4f}"
-
 
 COSTS: Mapping[str, Quantity] = {
     "parameters": Quantity("parameters", "parameters", cost=True),

@@ -27,7 +27,16 @@
     title: { standoff: 10, font: { size: 13 }, ...own.title },
   });
 
+  // plotly is most of the page and takes a second to start: text and tables do not wait for it
+  function start() {
+    if (window.Plotly) return;
+    const script = document.createElement("script");
+    script.textContent = document.getElementById("plotly").textContent;
+    document.head.append(script);
+  }
+
   function draw(canvas) {
+    start();
     const plot = plots[canvas.dataset.plot];
     const style = getComputedStyle(root);
     const { data, layout } = colored(plot, style);
@@ -62,7 +71,10 @@
   const watcher = new IntersectionObserver((entries) => {
     for (const entry of entries) if (entry.isIntersecting && !entry.target.dataset.drawn) draw(entry.target);
   }, { rootMargin: "300px" });
-  canvases().forEach((canvas) => watcher.observe(canvas));
+  addEventListener("load", () => setTimeout(() => {
+    start();
+    canvases().forEach((canvas) => watcher.observe(canvas));
+  }, 50));
   const drawAgain = () => canvases().forEach((canvas) => { if (canvas.dataset.drawn) draw(canvas); });
 
   document.getElementById("theme").addEventListener("click", () => {

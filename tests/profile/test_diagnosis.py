@@ -31,7 +31,7 @@ def one_thread():
 
 
 def test_a_twin_of_the_2015_network_is_cheap_and_says_what_was_changed():
-    twin = small_twin(preset("unet-2015"), output=32, macs=15_000_000, batch_size=2)
+    twin = small_twin(preset("unet-2015"), output=32, macs=15_000_000)
     assert twin.patch_size == (32, 32)
     assert twin.conditions == "on 32x32, widths divided by 8, padding same"
     whole = twin_on(Architecture(depth=2, width=4), (32, 32), macs=10**9)
@@ -89,7 +89,7 @@ def test_white_noise_has_the_same_power_in_every_ring():
 @pytest.mark.parametrize("dims", [1, 2])
 def test_high_frequencies_come_back_through_the_skips(dims):
     architecture = Architecture(spatial_dims=dims, depth=2, width=8)
-    twin = small_twin(architecture, output={1: 64, 2: 24}[dims], macs=10**8, batch_size=2)
+    twin = small_twin(architecture, output={1: 64, 2: 24}[dims], macs=10**8)
     result = spectra.measure(twin, steps=90, seed=0)
     found = {spectrum.name: spectrum for spectrum in result.spectra}
     assert found["with skips"].high < 0.2
@@ -104,7 +104,7 @@ def test_high_frequencies_come_back_through_the_skips(dims):
 
 def test_a_network_without_skips_is_told_so():
     architecture = Architecture(spatial_dims=1, depth=2, width=8, fusion="none")
-    twin = small_twin(architecture, output=64, macs=10**8, batch_size=2)
+    twin = small_twin(architecture, output=64, macs=10**8)
     result = spectra.measure(twin, steps=30, seed=0)
     (finding,) = spectra.findings(result)
     assert finding.severity == "warning"
@@ -123,7 +123,7 @@ def test_what_is_to_be_reproduced_lies_where_the_output_lies():
 @pytest.mark.parametrize(("norm", "factor"), [("none", 10), ("batch", 1.3)])
 def test_gradients_reach_the_first_stage_through_the_skips(norm, factor):
     architecture = Architecture(depth=4, width=16, norm=norm)
-    twin = small_twin(architecture, output=32, macs=10**8, batch_size=2)
+    twin = small_twin(architecture, output=32, macs=10**8)
     result = gradients.measure(twin, steps=2, seed=0)
     first = result.parts[0]
     assert first.part == "encoder.stages.0"

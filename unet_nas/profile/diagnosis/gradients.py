@@ -74,7 +74,8 @@ def measure(twin: Twin, *, steps: int = STEPS, seed: int) -> Gradients:
         steps: after which gradients are taken a second time.
         seed: of the first draw of weights and inputs.
     """
-    draws = [_draw(twin, steps, seed + i) for i in range(_DRAWS)]
+    count = _DRAWS if twin.batch_size > 1 else 1
+    draws = [_draw(twin, steps, seed + i) for i in range(count)]
     parts = []
     for part in draws[0][0][0]:
         pairs = [
@@ -82,7 +83,7 @@ def measure(twin: Twin, *, steps: int = STEPS, seed: int) -> Gradients:
             for i in range(len(draws[0]))
         ]
         parts.append(PartGradient(part, *pairs))
-    conditions = f"{twin.conditions}, mean of {_DRAWS} random networks"
+    conditions = f"{twin.conditions}, mean over {count} initialisations"
     return Gradients(conditions, steps, tuple(parts))
 
 

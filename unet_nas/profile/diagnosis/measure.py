@@ -15,7 +15,6 @@ from unet_nas.audit.diagnosis.subject import Finding, Subject
 from unet_nas.operators.builder import Graph
 from unet_nas.profile.diagnosis import effective, folding, gradients, phases, spectra
 from unet_nas.profile.diagnosis.experiments import EXPERIMENTS
-from unet_nas.profile.diagnosis.reproduction import BATCH_SIZE
 from unet_nas.profile.diagnosis.twin import Twin, small_twin, twin_on
 from unet_nas.unet.architecture import Architecture
 
@@ -24,7 +23,7 @@ _OUTPUT = {1: 128, 2: 32, 3: 16}
 #: multiply-accumulates of a forward pass of one sample, for each experiment
 _TRAINING_MACS, _GRADIENT_MACS, _FIELD_MACS = 15_000_000, 300_000_000, 1_000_000_000
 #: fewest steps of a training that cannot be made cheaper
-_FEWEST_STEPS = 30
+_FEWEST_STEPS = 25
 
 #: what an experiment gives: plain data, findings, and what is plotted
 Outcome = tuple[Any, list[Finding], list[Figure]]
@@ -159,9 +158,7 @@ class _Request:
 
     def _small(self, macs: int) -> Twin | None:
         output = _OUTPUT[self.subject.graph.dims]
-        return small_twin(
-            self.subject.architecture, output=output, macs=macs, batch_size=BATCH_SIZE
-        )
+        return small_twin(self.subject.architecture, output=output, macs=macs)
 
     def _operators(self) -> tuple[Graph, int]:
         """Returns a graph with few channels whose operators are looked at, and its depth."""

@@ -17,13 +17,11 @@ from torch.nn import functional as F  # noqa: N812 - F is what every PyTorch use
 from unet_nas.profile.diagnosis.twin import Twin, outputs_of, silenced
 from unet_nas.unet.skips import Edge
 
-BATCH_SIZE = 2
 
-
-def noise(twin: Twin, generator: torch.Generator, batch_size: int = BATCH_SIZE) -> Tensor:
+def noise(twin: Twin, generator: torch.Generator) -> Tensor:
     """Returns noise ``(batch, in_channels, *spatial)`` of unit power, as much in every octave."""
     channels = twin.graph.nodes[0].channels
-    white = torch.randn(batch_size, channels, *twin.patch_size, generator=generator)
+    white = torch.randn(twin.batch_size, channels, *twin.patch_size, generator=generator)
     axes = tuple(range(2, white.dim()))
     falling = (radii(twin.patch_size) + 1 / 64) ** (-len(axes) / 2)
     coloured = torch.fft.ifftn(torch.fft.fftn(white, dim=axes) * falling, dim=axes).real

@@ -30,7 +30,9 @@ from unet_nas.unet.skips import Edge
 #: fewest features that stage 0 is narrowed to
 _NARROWEST = 8
 #: widths at which features are cut where that is not enough
-_WIDTHS = (64, 32, 16, 8)
+_WIDTHS = (64, 32, 16, 8, 4)
+#: positions of a patch from which on a batch has one sample
+_LARGE = 16_384
 #: patches that are tried until the output is large enough
 _TRIES = 64
 
@@ -48,6 +50,11 @@ class Twin:
     graph: Graph
     sizes: tuple[Size, ...]
     changes: tuple[str, ...]
+
+    @property
+    def batch_size(self) -> int:
+        """Samples of a batch: two, or one where the patch is large."""
+        return _batch_size(self.patch_size)
 
     @property
     def patch_size(self) -> Size:
@@ -82,23 +89,24 @@ class Twin:
         return module
 
 
-def twin_on(
-    architecture: Architecture, patch_size: Sequence[int], *, macs: int, batch_size: int = 1
-) -> Twin | None:
+def _batch_size(patch_size: Sequence[int]) -> int:
+    return 1 if prod(patch_size) > _LARGE else 2
+
+
+def twin_on(architecture: Architecture, patch_size: Sequence[int], *, macs: int) -> Twin | None:
     """Returns the widest twin that stays below a number of MACs per sample, or the narrowest.
 
     Args:
         architecture: the network.
         patch_size: of the input.
         macs: multiply-accumulates of one forward pass of one sample.
-        batch_size: samples in a batch; norms must be left more than one value.
 
     Returns:
         None where the network does not train on the patch.
     """
     found = None
     for changes, graph in _narrower(architecture):
-        if not _trains(graph, patch_size, batch_size):
+        if not _trains(graph, patch_size):
             continue
         sizes = shapes(graph, patch_size)
         found = Twin(graph, sizes, changes)
@@ -107,9 +115,7 @@ def twin_on(
     return found
 
 
-def small_twin(
-    architecture: Architecture, *, output: int, macs: int, batch_size: int = 1
-) -> Twin | None:
+def small_twin(architecture: Architecture, *, output: int, macs: int) -> Twin | None:
     """Returns a cheap twin on the smallest patch with an output of ``output`` positions per axis.
 
     Where convolutions without padding would need a patch of many times the output, they get
@@ -118,25 +124,25 @@ def small_twin(
     Returns:
         None where no such patch is found.
     """
-    patch = _small_patch(architecture, output, batch_size)
+    patch = _small_patch(architecture, output)
     if patch is not None and max(patch) <= 2 * output:
-        return twin_on(architecture, patch, macs=macs, batch_size=batch_size)
+        return twin_on(architecture, patch, macs=macs)
     padded = _padded(architecture)
-    small = _small_patch(padded, output, batch_size)
+    small = _small_patch(padded, output)
     if small is not None and (patch is None or prod(small) < prod(patch)):
-        twin = twin_on(padded, small, macs=macs, batch_size=batch_size)
+        twin = twin_on(padded, small, macs=macs)
         if twin is not None:
             return replace(twin, changes=(*twin.changes, "padding same"))
-    return None if patch is None else twin_on(architecture, patch, macs=macs, batch_size=batch_size)
+    return None if patch is None else twin_on(architecture, patch, macs=macs)
 
 
-def _small_patch(architecture: Architecture, output: int, batch_size: int) -> Size | None:
+def _small_patch(architecture: Architecture, output: int) -> Size | None:
     """Returns the smallest patch whose output is large enough and on which norms can train."""
     graph, faults = lower_with_faults(architecture)
     for wanted in () if faults else (output, 2 * output, 4 * output, 8 * output):
         size = [_size(AxisSizes(graph, axis), graph, wanted) for axis in range(graph.dims)]
         known = tuple(n for n in size if n is not None)
-        if len(known) == graph.dims and _trains(graph, known, batch_size):
+        if len(known) == graph.dims and _trains(graph, known):
             return known
     return None
 
@@ -198,14 +204,16 @@ def _with_widths(architecture: Architecture, narrow: Callable[[int], int]) -> Gr
     return None if faults else graph
 
 
-def _trains(graph: Graph, patch_size: Sequence[int], batch_size: int) -> bool:
+def _trains(graph: Graph, patch_size: Sequence[int]) -> bool:
     """Tells whether sizes fit and every norm has more than one value in training."""
     traces = [trace_axis(graph, axis, n) for axis, n in enumerate(patch_size)]
     if any(trace.misfits for trace in traces):
         return False
     sizes = zip(*(trace.sizes for trace in traces), strict=True)
     return not any(
-        node.primitive.single_value(batch_size, node.channels, prod(n or 0 for n in size), True)
+        node.primitive.single_value(
+            _batch_size(patch_size), node.channels, prod(n or 0 for n in size), True
+        )
         for node, size in zip(graph.nodes, sizes, strict=True)
     )
 

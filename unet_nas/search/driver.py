@@ -287,17 +287,21 @@ class _Run:
             return
         kind = "longer training" if left[0].kind == "finalist" else "baseline"
         self.display.doing(f"{kind}s to do: {len(left)}")
+        ended: set[Path] = set()
+
+        def look() -> None:
+            for job in left:
+                record = None if job.folder in ended else self.folder.read_record(job.folder)
+                if record is not None:
+                    ended.add(job.folder)
+                    self.display.doing(f"{kind} {len(ended)} of {len(left)}: {_scores(record)}")
+
         if place.order.workers > 1 and len(left) > 1:
             undertaker = Undertaker(place.optuna, place.claims, self.folder)
             order = replace(place.order, workers=min(place.order.workers, len(left)))
-            run_workers(order, left, undertaker, lambda: None, self._death)
-            return
-        for number, record in enumerate(run_jobs(place, left), start=1):
-            scores = ", ".join(
-                f"{name} {value:.4f}" for name, value in record.metrics.items() if "[" not in name
-            )
-            said = scores or (record.failure.reason if record.failure else record.state)
-            self.display.doing(f"{kind} {number} of {len(left)}: {record.name}: {said}")
+            run_workers(order, left, undertaker, look, self._death)
+        for _ in run_jobs(place, left):
+            look()
 
     # --- the header ----------------------------------------------------------------------------
 
@@ -317,6 +321,13 @@ class _Run:
         self._write("complete")
         members = front(records, place.study.objectives)
         return Result(self.folder.path, self.header, tuple(members), len(records))
+
+
+def _scores(record: TrialRecord) -> str:
+    """Says in a line what came of a training after the trials."""
+    scores = [f"{name} {value:.4f}" for name, value in record.metrics.items() if "[" not in name]
+    said = ", ".join(scores) or (record.failure.reason if record.failure else record.state)
+    return f"{record.name}, seed {record.seed}: {said}"
 
 
 def _remedy(found: Survey) -> str:

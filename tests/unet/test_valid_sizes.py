@@ -3,9 +3,9 @@
 import random
 
 import pytest
-from pydantic import ValidationError
 
 from tests.support.draw import draw_architecture
+from unet_nas.errors import InputError
 from unet_nas.unet.architecture import Architecture
 from unet_nas.unet.graph import lower
 from unet_nas.unet.shapes import AxisSizes, ValidSizes, trace_axis
@@ -50,7 +50,7 @@ def test_rules_of_drawn_architectures_are_complete(seed):
     while seen < 40:
         try:
             architecture = Architecture(**draw_architecture(rng))
-        except ValidationError:
+        except InputError:
             continue
         seen += 1
         graph = lower(architecture)

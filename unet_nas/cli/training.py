@@ -34,7 +34,8 @@ def train(
     file: Annotated[
         str,
         typer.Argument(
-            metavar="ARCHITECTURE", help="An architecture file, preset:NAME, or a trial's folder."
+            metavar="ARCHITECTURE",
+            help="An architecture file, preset:NAME, RUN#TRIAL, or a trial's folder.",
         ),
     ],
     out: Annotated[
@@ -65,7 +66,8 @@ def train(
 ) -> None:
     """Train one network at length; the same command goes on after a kill.
 
-    Sections data and train are read from the file too, where it has them.
+    The section train is that of the file, of the trial, or of the file that --data names; a trial
+    is trained on the data of its run where --data is not given.
     """
     budget = _budget(epochs, steps, seconds)
     share_cores()
@@ -105,7 +107,7 @@ def predict(
         str,
         typer.Argument(
             metavar="NETWORK",
-            help="A folder that train or search wrote, or an architecture with --weights.",
+            help="A folder of train or search, RUN#TRIAL, or an architecture with --weights.",
         ),
     ],
     images: Annotated[Path, typer.Argument(metavar="IMAGES", help="A file, or a folder of them.")],

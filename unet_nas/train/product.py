@@ -176,5 +176,6 @@ def load_weights(module: UNet, path: Path) -> None:
     if strange or wrong:
         name = (strange or wrong)[0]
         what = "is not in both" if strange else "has another shape"
-        raise InputError(f"the weights {path} are not of this network: {name} {what}")
+        hint = "; those of an exported model.py have its names and go with it" if strange else ""
+        raise InputError(f"the weights {path} are not of this network: {name} {what}{hint}")
     module.load_state_dict(weights)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,16 +16,16 @@ from unet_nas.audit.memory import Device
 from unet_nas.errors import InputError, UnetNasError
 from unet_nas.operators.builder import Graph
 from unet_nas.records.study import Point
-from unet_nas.text import Document, find_domains, format_path, set_values, validate
+from unet_nas.text import set_values
 from unet_nas.train.config import TrainConfig
 from unet_nas.train.data.cases import Case, Dataset
 from unet_nas.train.data.checks import check_task
-from unet_nas.train.data.config import DataConfig
 from unet_nas.train.data.load import load_data
 from unet_nas.train.loop import Fit, Progress, fit
 from unet_nas.train.metric_names import CONVENTION
 from unet_nas.train.metrics import Tolerances, score
 from unet_nas.train.product import CHECKPOINT, TRAINING, Trained, write_trained
+from unet_nas.train.sections import architecture_file, data_config, train_config
 from unet_nas.unet.architecture import Architecture
 from unet_nas.unet.build import build
 from unet_nas.unet.graph import lower
@@ -46,7 +45,8 @@ class Request:
     """What a person asks for on the command line.
 
     Attributes:
-        file: An architecture file, the folder of a trial or of a training, or ``preset:NAME``.
+        file: An architecture file, ``RUN#TRIAL``, the folder of a trial or of a training, or
+            ``preset:NAME``.
         data: A YAML file with a section ``data``, or a source; None: the section of ``file``.
         assignments: ``path=value`` each, put over the file.
         budget: ``steps``, ``epochs`` or ``seconds`` in place of the file's; at most one.
@@ -94,58 +94,17 @@ def load_project(
         DocumentError: with the faults of a file.
         InputError: if data and network do not fit each other, or a file cannot be read.
     """
-    document = open_document(_file_of(request.file))
+    file = architecture_file(request.file)
+    document = open_document(file)
     document = set_values(document, request.assignments) if request.assignments else document
     architecture = to_architecture(document)
     name = str(document.tree.get("name") or Path(request.file.removeprefix(PREFIX)).stem)
-    config = _train_config(document)
-    source, base = _data_config(document, request)
+    config = train_config(document, file, request.data, request.assignments)
+    source, base = data_config(document, file, request.data, request.assignments)
     data = load_data(source, base=base, seed=request.seed, progress=progress)
     check_task(data.task, architecture)
     config, chosen = _completed(config, request, lower(architecture), data.train)
     return Project(request, name, architecture, config, data, (*data.notes, *chosen))
-
-
-def _file_of(source: str) -> str:
-    """Returns the architecture file of a folder, and anything else as it is."""
-    folder = Path(source)
-    if not source.startswith(PREFIX) and folder.is_dir():
-        path = folder / "architecture.yaml"
-        if not path.exists():
-            raise InputError(f"{source} is a folder without architecture.yaml")
-        return str(path)
-    return source
-
-
-def _train_config(document: Document) -> TrainConfig:
-    if document.tree.get("train") is None:
-        return TrainConfig()
-    holes = find_domains(document.tree["train"])
-    if holes:
-        path = format_path(("train", *holes[0]))
-        raise InputError(
-            f"{document.name}: {path} must be one value here: a domain makes the file a search "
-            f"space; choose with --set {path}=…"
-        )
-    return validate(document, TrainConfig, ("train",))
-
-
-def _data_config(document: Document, request: Request) -> tuple[DataConfig, Path]:
-    """Returns the section ``data``, and the folder that its paths begin in."""
-    base = Path() if request.file.startswith(PREFIX) else Path(request.file).parent
-    if request.data is None:
-        if document.tree.get("data") is None:
-            raise InputError(
-                f"{document.name} has no section data; give --data FOLDER, or a YAML file with one"
-            )
-        return validate(document, DataConfig, ("data",)), base
-    if request.data.lower().endswith((".yaml", ".yml")):
-        other = open_document(request.data)
-        given = [a for a in request.assignments if a.startswith("data.")]
-        other = set_values(other, given) if given else other
-        return validate(other, DataConfig, ("data",)), Path(request.data).parent
-    document = set_values(document, [f"data.source={json.dumps(request.data)}"])
-    return validate(document, DataConfig, ("data",)), Path()
 
 
 def _completed(

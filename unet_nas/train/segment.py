@@ -11,6 +11,7 @@ import torch
 
 from unet_nas.audit.memory import Device, Precision
 from unet_nas.errors import InputError
+from unet_nas.records.lookup import find_trial, names_trial
 from unet_nas.records.study import HEADER, RECORD, RunHeader, TrialRecord
 from unet_nas.train.config import TrainConfig
 from unet_nas.train.data.predict import list_images, read_images, write_prediction
@@ -48,14 +49,14 @@ def load_segmenter(source: str, *, weights: str | None = None) -> Segmenter:
     """Returns the network of a training's or trial's folder, or of a file with weights.
 
     Args:
-        source: A folder that `unet-nas train` or a search wrote, an architecture file, or
-            ``preset:NAME``.
+        source: A folder that `unet-nas train` or a search wrote, ``RUN#TRIAL``, an architecture
+            file, or ``preset:NAME``.
         weights: A safetensors file, where ``source`` is no folder.
 
     Raises:
         InputError: if something is missing or does not fit.
     """
-    folder = Path(source)
+    folder = _folder_of(source)
     if weights is not None:
         architecture = load_architecture(source)
         note = "the images are normalised one by one, for nothing says how training did it"
@@ -77,6 +78,14 @@ def load_segmenter(source: str, *, weights: str | None = None) -> Segmenter:
             "Python; predict with unet_nas.train.infer.predict"
         )
     return Segmenter(module, Preprocessing.from_json(preparation), size, precision)
+
+
+def _folder_of(source: str) -> Path:
+    """Returns the folder of ``RUN#TRIAL``, or what is named itself."""
+    if not names_trial(source):
+        return Path(source)
+    run, record = find_trial(source)
+    return run.files_of(record)
 
 
 def _of_folder(folder: Path) -> tuple[tuple[int, ...], dict[str, Any] | None, Precision]:

@@ -500,4 +500,5 @@ def test_a_network_for_other_data_is_refused_with_the_fix():
     )
     check_task(task, {"spatial_dims": 3, "in_channels": {"choice": [1, 2]}, "classes": 3})
     with pytest.raises(InputError, match=r"--set classes=3$"):
-        check_task(task, {"spatial_dims": 3, "in_channels": 2})
+        check_task(task, {"spatial_dims": 3, "classes": 2})
+    check_task(task, {"depth": 2})

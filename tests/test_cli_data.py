@@ -59,6 +59,18 @@ def test_a_network_for_other_data_is_told(run):
     )
 
 
+def test_what_the_file_leaves_out_is_told_and_not_refused(run):
+    text = FILE.replace(", classes: {classes}", "").format()
+    code, out, err = run(text)
+    assert (code in (0, None), err) == (True, "")
+    assert out.endswith(
+        "the networks take: spatial_dims 2, in_channels 1, classes 3 (search fills in what the "
+        "file leaves out; space, audit and train need them written)\n"
+    )
+    _, out, _ = run(text, "--json")
+    json.loads(out)
+
+
 def test_mistakes_are_one_line_without_a_traceback(run):
     code, _, err = run("data: {source: nowhere}\n")
     assert code == 2
@@ -81,3 +93,17 @@ def test_loading_data_imports_no_torch(tmp_path):
         "assert 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
+
+
+def test_the_command_space_tells_defaults_that_the_data_will_replace(tmp_path, capsys):
+    path = tmp_path / "a.yaml"
+    path.write_text("architecture: {depth: {int: [1, 2]}, classes: 3}\ndata: {source: x.npz}\n")
+    for text, told in [
+        (path.read_text(), "note: the file leaves out spatial_dims, in_channels, so the defaults "),
+        (path.read_text().replace("data:", "about:").replace("{source: x.npz}", "b"), ""),
+    ]:
+        path.write_text(text)
+        with pytest.raises(SystemExit):
+            main(["space", str(path), "--patch-size", "32", "--batch", "1"])
+        err = capsys.readouterr().err
+        assert (told in err) if told else ("note" not in err)

@@ -19,7 +19,7 @@ def data(
     """Load and check the data of a file: cases per part, sizes, class shares, and what is wrong."""
     from unet_nas.report import data_page
     from unet_nas.text import set_values, validate
-    from unet_nas.train.data.checks import check_task
+    from unet_nas.train.data.checks import check_task, fields_of
     from unet_nas.train.data.config import DataConfig
     from unet_nas.train.data.load import load_data
     from unet_nas.unet.load import open_document
@@ -36,5 +36,16 @@ def data(
         print_table(data_page.parts_table(found.summary), "")
         print_table(data_page.classes_table(found.summary), "")
         print_lines([f"note: {note}" for note in found.notes])
-    if "architecture" in document.tree:
-        check_task(found.task, document.tree["architecture"] or {})
+    if "architecture" not in document.tree:
+        return
+    written = document.tree["architecture"] or {}
+    numbers = fields_of(found.task)
+    if not as_json and not numbers.keys() <= written.keys():
+        asked = ", ".join(f"{field} {number}" for field, number in numbers.items())
+        print_lines(
+            [
+                f"the networks take: {asked} (search fills in what the file leaves out; space, "
+                "audit and train need them written)"
+            ]
+        )
+    check_task(found.task, written)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import sys
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
@@ -42,8 +44,10 @@ def space(
     from unet_nas.space.load import load_space
     from unet_nas.space.survey import survey
 
+    loaded = load_space(as_path(file), assignments or ())
+    _tell_defaults(loaded.document.tree)
     found = survey(
-        load_space(as_path(file), assignments or ()),
+        loaded,
         patch_size=size_of(patch_size),
         batch_size=batch,
         samples=samples,
@@ -64,3 +68,18 @@ def space(
         print(f"\n{histogram}")
     if found.extremes:
         print_table(space_page.extremes_table(found), "")
+
+
+def _tell_defaults(tree: Mapping[str, Any]) -> None:
+    """Tells which defaults stand in for what only the data know, which are not loaded here."""
+    from unet_nas.unet.architecture import Architecture
+
+    written = tree["architecture"] or {}
+    left = [f for f in ("spatial_dims", "in_channels", "classes") if f not in written]
+    if left and "data" in tree:
+        used = ", ".join(f"{field} {Architecture.model_fields[field].default}" for field in left)
+        print(
+            f"note: the file leaves out {', '.join(left)}, so the defaults are used here ({used}); "
+            "search takes those of the data, which unet-nas data tells",
+            file=sys.stderr,
+        )

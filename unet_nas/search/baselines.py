@@ -13,6 +13,7 @@ from unet_nas.space.candidate import judge
 from unet_nas.space.load import conditions_of
 from unet_nas.text import set_values
 from unet_nas.train.data.cases import Task
+from unet_nas.train.data.checks import fields_of
 from unet_nas.unet.architecture import Architecture
 from unet_nas.unet.dump import to_tree
 from unet_nas.unet.graph import lower_with_faults
@@ -39,12 +40,8 @@ def architecture_of(baseline: Baseline, task: Task, *, base: Path) -> Architectu
         parse_foreign(baseline.network)
         return None
     document = open_document(_source(baseline.network, task, base))
-    wanted = {
-        "spatial_dims": task.spatial_dims,
-        "in_channels": task.in_channels,
-        "classes": task.classes,
-    }
-    settings = [*(f"{name}={value}" for name, value in wanted.items()), *baseline.set]
+    numbers = fields_of(task)
+    settings = [*(f"{name}={value}" for name, value in numbers.items()), *baseline.set]
     try:
         found = to_architecture(set_values(document, settings))
         return found if baseline.parameters is None else scaled(found, baseline.parameters)

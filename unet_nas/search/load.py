@@ -19,6 +19,7 @@ from unet_nas.text import Document, find_domains, parse_document, set_values, va
 from unet_nas.text.document import document_error, place
 from unet_nas.train.config import TrainConfig
 from unet_nas.train.data.cases import Task
+from unet_nas.train.data.checks import fields_of
 from unet_nas.train.data.config import DataConfig
 from unet_nas.unet.load import open_document
 
@@ -81,11 +82,7 @@ class Study:
         Raises:
             DocumentError: if the file says otherwise.
         """
-        wanted = {
-            "spatial_dims": task.spatial_dims,
-            "in_channels": task.in_channels,
-            "classes": task.classes,
-        }
+        wanted = fields_of(task)
         document = self.space.document
         given = document.tree["architecture"]
         faults = [

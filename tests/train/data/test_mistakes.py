@@ -1,7 +1,10 @@
 """Mistakes that people make with data get one sentence, before anything trains."""
 
+import json
+import shutil
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -88,6 +91,32 @@ def test_no_masks_at_all(make_folder):
     assert "data.source.masks: DIR/masks holds no images" in sentence(root)
     (root / "masks").rmdir()
     assert "data.source.masks: there is no folder DIR/masks" in sentence(root)
+
+
+def test_paths_are_not_doubled(make_folder, tmp_path, monkeypatch):
+    make_folder(root=tmp_path / "cells")
+    shutil.rmtree(tmp_path / "cells" / "masks")
+    monkeypatch.chdir(tmp_path)
+    assert "there is no folder cells/masks; cells holds images" in sentence(Path(), source="cells")
+
+
+def test_the_folder_of_images_alone_names_its_parent(make_folder):
+    root = make_folder()
+    assert sentence(root, source="images").endswith("give the folder that holds both, DIR")
+
+
+def test_folders_of_nnunet_without_its_description(tmp_path):
+    for sub, name in (("imagesTr", "a_0000.nii.gz"), ("labelsTr", "a.nii.gz")):
+        (tmp_path / sub).mkdir()
+        (tmp_path / sub / name).write_bytes(b"")
+    assert "imagesTr and labelsTr, and no dataset.json" in sentence(tmp_path)
+
+
+def test_a_folder_called_like_an_image_is_none(make_folder):
+    root = make_folder()
+    (root / "images" / "sub.png").mkdir()
+    data = load(root, source=".")
+    assert len(data.train + data.validation + data.test) == 8
 
 
 def test_two_images_of_one_name(make_folder):
@@ -230,13 +259,31 @@ def test_a_channel_that_is_not_there(make_folder):
     assert "has the channels 0 to 0, got 3" in sentence(make_folder(), channels=[3])
 
 
+@pytest.mark.parametrize("sub", ["imagesTr", "labelsTr"])
+def test_the_file_that_holds_nan_is_named(tmp_path, sub):
+    nibabel = pytest.importorskip("nibabel")
+    about = {"channel_names": {"0": "T1"}, "labels": {"background": 0, "a": 1}}
+    (tmp_path / "dataset.json").write_text(json.dumps(about))
+    for folder, end in (("imagesTr", "_0000"), ("labelsTr", "")):
+        (tmp_path / folder).mkdir()
+        for name in "abcde":
+            array = np.arange(60, dtype=np.float32).reshape(3, 4, 5) % 2
+            if (folder, name) == (sub, "c"):
+                array[0, 0, 0] = np.nan
+            volume = nibabel.Nifti1Image(array, np.eye(4))
+            nibabel.save(volume, tmp_path / folder / f"{name}{end}.nii.gz")
+    assert sentence(tmp_path).startswith(f"DIR/{sub}/c")
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_values_that_are_not_finite(tmp_path, value):
     x = np.zeros((5, 8), np.float32)
     x[3, 2] = value
     np.savez(tmp_path / "a.npz", x=x, y=np.arange(40).reshape(5, 8) % 2)
     text = sentence(tmp_path, source="a.npz")
-    assert "a.npz[3]: an image must hold finite numbers, got 1 NaN or infinite" in text
+    assert "a.npz[3]: an image must hold finite numbers, got 1 " in text
+    assert ("1 NaN; if" in text) == np.isnan(value)
+    assert ("1 infinite; if they mark missing values, write NaN" in text) == np.isinf(value)
     if np.isnan(value):
         assert load(tmp_path, source="a.npz", nodata="nan").task.ignore_label == 255
 
@@ -500,4 +547,5 @@ def test_a_network_for_other_data_is_refused_with_the_fix():
     )
     check_task(task, {"spatial_dims": 3, "in_channels": {"choice": [1, 2]}, "classes": 3})
     with pytest.raises(InputError, match=r"--set classes=3$"):
-        check_task(task, {"spatial_dims": 3, "in_channels": 2})
+        check_task(task, {"spatial_dims": 3, "classes": 2})
+    check_task(task, {"depth": 2})

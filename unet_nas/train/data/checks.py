@@ -17,7 +17,20 @@ if TYPE_CHECKING:
     from unet_nas.train.data.config import MaskValue
     from unet_nas.unet.architecture import Architecture
 
-__all__ = ["check_task", "class_counts", "class_notes", "class_shares", "twin_notes"]
+__all__ = ["check_task", "class_counts", "class_notes", "class_shares", "fields_of", "twin_notes"]
+
+
+def fields_of(task: Task) -> dict[str, int]:
+    """Returns the fields of an architecture that the data decide.
+
+    >>> fields_of(Task(1, 4, ("background", "P", "T")))
+    {'spatial_dims': 1, 'in_channels': 4, 'classes': 3}
+    """
+    return {
+        "spatial_dims": task.spatial_dims,
+        "in_channels": task.in_channels,
+        "classes": task.classes,
+    }
 
 
 def check_task(task: Task, architecture: Architecture | Mapping[str, Any]) -> None:
@@ -25,19 +38,17 @@ def check_task(task: Task, architecture: Architecture | Mapping[str, Any]) -> No
 
     Args:
         task: Of the data.
-        architecture: Or the section ``architecture`` of a file; what is a domain there is not
-            judged, what is absent has its default.
+        architecture: Or the section ``architecture`` of a file; what is absent or a domain there
+            is not judged.
 
     Raises:
         InputError: naming every difference and the ``--set`` that removes them.
 
     >>> check_task(Task(2, 1, ("background", "cell")), {"depth": 3})
     """
-    wanted = {
-        "spatial_dims": (task.spatial_dims, "spatial dimension"),
-        "in_channels": (task.in_channels, "channel"),
-        "classes": (task.classes, "label" if task.multi_label else "class"),
-    }
+    words = ("spatial dimension", "channel", "label" if task.multi_label else "class")
+    numbers = fields_of(task)
+    wanted = {f: (n, word) for (f, n), word in zip(numbers.items(), words, strict=True)}
     has = {field: _number(architecture, field) for field in wanted}
     wrong = {f: (n, word) for f, (n, word) in wanted.items() if has[f] not in (n, None)}
     if not wrong:
@@ -52,9 +63,7 @@ def _number(architecture: Architecture | Mapping[str, Any], field: str) -> int |
     """Returns the value of a field; None where it is not one number."""
     if not isinstance(architecture, Mapping):
         return int(getattr(architecture, field))
-    from unet_nas.unet.architecture import Architecture  # noqa: PLC0415 - its schema is large
-
-    value = architecture.get(field, Architecture.model_fields[field].default)
+    value = architecture.get(field)
     return value if isinstance(value, int) else None
 
 

@@ -103,7 +103,7 @@ def _codes(raw: RawCase, item: Item, config: DataConfig, *, multi_label: bool) -
     if raw.mask is None:
         raise InputError(f"{item.where}: has no mask")
     spatial = raw.image.shape[1:]
-    codes = encode(raw.mask, item.where)
+    codes = encode(raw.mask, item.mask_where or item.where)
     if not multi_label and codes.shape == (*spatial, 3):
         codes = colour_codes(codes)
     elif any(isinstance(value, tuple) for value in config.mask_values or ()):

@@ -45,7 +45,8 @@ class Item:
         group: What must stay in one part of a split.
         read: Reads it.
         part: Where the source itself says which part it belongs to.
-        where: What a message calls it: the file, mostly.
+        where: What a message calls it: the file of its image, mostly.
+        mask_where: And its mask, if that is another file.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Item:
     read: Callable[[], RawCase]
     part: Part | None = None
     where: str = ""
+    mask_where: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +121,11 @@ def checked(raw: RawCase, nodata: float | str | None, where: str) -> RawCase:
         raise InputError(f"{where}: holds no information: every position is empty or nodata")
     if known.dtype.kind != "f" or np.isfinite(known).all():
         return raw
-    count = int((~np.isfinite(known)).sum())
+    missing, infinite = int(np.isnan(known).sum()), int(np.isinf(known).sum())
+    counts = [f"{missing:,} NaN"] * (missing > 0) + [f"{infinite:,} infinite"] * (infinite > 0)
+    # one value may mark what is missing, and infinities have two signs
+    fix = "write NaN there and set data.nodata: nan" if infinite else "set data.nodata: nan"
     raise InputError(
-        f"{where}: an image must hold finite numbers, got {count:,} NaN or infinite; if they mark "
-        "missing values, set data.nodata: nan, else repair the file"
+        f"{where}: an image must hold finite numbers, got {' and '.join(counts)}; if they mark "
+        f"missing values, {fix}, else repair the file"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -36,6 +37,7 @@ def list_cases(source: Folder, config: DataConfig, base: Path) -> Listing:
         InputError: if a folder is missing or empty, or files have no partner.
     """
     root = find_folder(source.path, base, "data.source")
+    _refuse_nnunet_without_description(root)
     images, pairs = _pairs(source, root)
     labels = tuple(source.masks) if isinstance(source.masks, dict) else None
     overlap: Labels = "files" if labels else "one file" if config.multi_label else "none"
@@ -57,13 +59,27 @@ def list_cases(source: Folder, config: DataConfig, base: Path) -> Listing:
     )
 
 
+def _refuse_nnunet_without_description(root: Path) -> None:
+    """Refuses the folders of nnU-Net's layout whose images are numbered by channel."""
+    numbered = (root / "imagesTr").is_dir() and (root / "labelsTr").is_dir()
+    if numbered and any(
+        re.search(r"_\d{4}\.", path.name) for path in (root / "imagesTr").iterdir()
+    ):
+        raise InputError(
+            f"data.source: {root} holds imagesTr and labelsTr, and no dataset.json, which says "
+            "what their channels and labels are; add it, as nnU-Net has it"
+        )
+
+
 def files_in(folder: Path, field: str) -> dict[str, Path]:
     """Returns the images of a folder by their names without endings, in order.
 
     Raises:
         InputError: if there is none, or two have one name.
     """
-    paths = sorted(p for p in folder.iterdir() if ending(p.name) and p.name[0] != ".")
+    paths = sorted(
+        p for p in folder.iterdir() if ending(p.name) and p.name[0] != "." and not p.is_dir()
+    )
     if not paths:
         kinds = ", ".join(ENDINGS[:-1])
         raise InputError(f"{field}: {folder} holds no images ({kinds})")
@@ -106,19 +122,19 @@ def _image_folder(source: Folder, root: Path) -> Path:
                 return root / name
         if source.masks is None and not any((root / name).is_dir() for name in _MASK_FOLDERS):
             return root
-    return find_folder(str(root / source.images), root, "data.source.images")
+    return find_folder(str(root / source.images), Path(), "data.source.images")
 
 
 def _mask_folder(source: Folder, root: Path) -> Path:
     if isinstance(source.masks, str):
-        return find_folder(str(root / source.masks), root, "data.source.masks")
+        return find_folder(str(root / source.masks), Path(), "data.source.masks")
     for name in _MASK_FOLDERS:
         if (root / name).is_dir():
             return root / name
     if (root / source.images).is_dir() and source.mask_suffix is None:
         inside = files_in(root / source.images, "data.source")
         if not any(name.endswith(_MASK_SUFFIXES) for name in inside):
-            return find_folder(str(root / "masks"), root, "data.source.masks")
+            return find_folder(str(root / "masks"), Path(), "data.source.masks")
     return _image_folder(source, root)
 
 
@@ -139,7 +155,7 @@ def _matched(
         InputError: naming images without masks, or masks without images.
     """
     if not masks.is_dir():
-        find_folder(str(masks), masks.parent, "data.source.masks")
+        find_folder(str(masks), Path(), "data.source.masks")
     found = files_in(masks, "data.source.masks")
     ends = ("", *_MASK_SUFFIXES) if suffix is None else (suffix,)
     matched = {
@@ -178,6 +194,13 @@ def _pairs_in_one(
     masks = {n: p for n, p in files.items() if any(end and n.endswith(end) for end in ends)}
     images = _named({n: p for n, p in files.items() if n not in masks}, source.image_suffix)
     if not masks:
+        above = folder.resolve().parent
+        beside = [name for name in _MASK_FOLDERS if (above / name).is_dir()]
+        if beside:
+            raise InputError(
+                f"data.source: {folder} holds images and no masks, which lie in {beside[0]} beside "
+                f"it; give the folder that holds both, {folder.parent}"
+            )
         raise InputError(
             f"data.source: {folder} holds {len(files)} images and no masks; put masks into "
             f"{folder / 'masks'}, or name them NAME_mask, or set data.source.mask_suffix"
@@ -201,7 +224,7 @@ def _items(
 
     def item(title: str, one: Reading) -> Item:
         read: Callable[[], RawCase] = partial(_read, image, masks, one, labels)
-        return Item(title, name, read, where=str(image))
+        return Item(title, name, read, where=str(image), mask_where=listed([*map(str, masks)]))
 
     if reading.pages != "slices":
         yield item(name, reading)

@@ -72,7 +72,7 @@ def _items(
     folder, masks = root / f"images{end}", root / f"labels{end}"
     for needed in (folder, masks):
         if not needed.is_dir():
-            find_folder(str(needed), root, "data.source")
+            find_folder(str(needed), Path(), "data.source")
     labels = {p.name.removesuffix(about.ending): p for p in _files(masks, about.ending)}
     images: dict[str, dict[int, Path]] = {}
     for image in _files(folder, about.ending):
@@ -92,14 +92,17 @@ def _items(
                 _read, _channels(name, images[name], about, folder), labels[name], about, reading
             ),
             part,
-            where=str(labels[name]),
+            where=str(images[name][0]),
+            mask_where=str(labels[name]),
         )
         for name in sorted(images)
     ]
 
 
 def _files(folder: Path, ending: str) -> list[Path]:
-    found = sorted(p for p in folder.iterdir() if p.name.endswith(ending) and p.name[0] != ".")
+    found = sorted(
+        p for p in folder.iterdir() if p.name.endswith(ending) and p.is_file() and p.name[0] != "."
+    )
     if not found:
         raise InputError(f"data.source: {folder} holds no files *{ending}, as dataset.json says")
     return found

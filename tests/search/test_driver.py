@@ -163,6 +163,7 @@ def test_a_space_that_is_used_up(tmp_path):
             "search.sampler: CmaEsSampler: ",
         ),
         (["search.workers=5"], "at most 4 workers, got 5"),
+        (["objectives=['dice[foo]', macs]"], r"'dice\[foo\]' .*use dice or dice\[nucleus\]"),
         (["in_channels=3"], "must be 1, as the data are, got 3"),
     ],
 )

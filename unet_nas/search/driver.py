@@ -13,6 +13,7 @@ from unet_nas.errors import InputError, UnetNasError
 from unet_nas.files import write_files
 from unet_nas.records.study import RunHeader, TrialRecord
 from unet_nas.search.baselines import check_baselines
+from unet_nas.search.config import is_accuracy
 from unet_nas.search.evaluate import Job, now
 from unet_nas.search.finalists import baseline_jobs, default_train, finalist_jobs, run_jobs, waiting
 from unet_nas.search.folder import SPACE, Folder, Tenancy
@@ -28,6 +29,8 @@ from unet_nas.search.workers import run_workers
 from unet_nas.search.workplace import MakeEvaluator, Order, Workplace, make_trainer, open_workplace
 from unet_nas.space.budget import limit_text
 from unet_nas.space.survey import Survey, survey
+from unet_nas.train.data.cases import Task
+from unet_nas.train.metric_names import check_metrics
 
 __all__ = ["Options", "Result", "search"]
 
@@ -137,6 +140,18 @@ def _check_folder(folder: Folder, study: Study, options: Options) -> None:
         )
 
 
+def _check_objectives(names: Sequence[str], task: Task) -> None:
+    """Refuses accuracies that the data do not define: the classes are known only with them.
+
+    Raises:
+        InputError: if there is one.
+    """
+    try:
+        check_metrics([name for name in names if is_accuracy(name)], task)
+    except InputError as error:
+        raise InputError(f"objectives: {error}") from error
+
+
 class _Run:
     """One call of `search`."""
 
@@ -165,6 +180,7 @@ class _Run:
         self.display.doing("loading the data")
         evaluator = self.make(self.study, order.device, order.seed)
         self.study = self.study.bound_to(evaluator.task)
+        _check_objectives(self.study.sections.objectives, evaluator.task)
         place = open_workplace(order, evaluator=evaluator)
         self._begin(place)
         try:

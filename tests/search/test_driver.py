@@ -7,6 +7,7 @@ import optuna
 import pytest
 
 from tests.support.searching import TEXT, Fake, make_fake
+from unet_nas.cli import main
 from unet_nas.errors import InputError, UnetNasError
 from unet_nas.records.study import TrialFailure, read_run
 from unet_nas.search.driver import Options, search
@@ -183,6 +184,31 @@ def test_a_search_in_which_everything_fails_ends(tmp_path):
         UnetNasError, match=r"first 5 trials have all failed.*RuntimeError: the disk"
     ):
         run(tmp_path, make=lambda *_: Broken())
+
+
+def test_a_search_without_a_complete_trial_says_why(tmp_path, capsys):
+    result = run(tmp_path, "width=6", trials=3)
+    assert result.fruitless == (
+        "no trial is complete; the most frequent reason (3 of 3 trials): "
+        "nan_loss: the loss is nan at step 2"
+    )
+    assert read_run(tmp_path).header.state == "complete"
+    assert "trial 2: failed (nan_loss: the loss is nan at step 2)  (3 of 3;" in (
+        capsys.readouterr().err
+    )
+    assert run(tmp_path / "other", trials=3).fruitless is None
+
+
+def test_the_command_fails_where_no_trial_is_complete(tmp_path, capsys, monkeypatch):
+    file = tmp_path / "space.yaml"
+    file.write_text(TEXT)
+    monkeypatch.setattr(search, "__kwdefaults__", search.__kwdefaults__ | {"make": make_fake})
+    with pytest.raises(SystemExit) as ended:
+        main(["search", str(file), "--out", str(tmp_path / "run"), "--trials=3", "--set=width=6"])
+    assert ended.value.code == 1
+    said = capsys.readouterr()
+    assert "no trial is complete" in said.err
+    assert (tmp_path / "run" / "report").exists()
 
 
 def test_a_time_limit_ends_the_trials_and_not_what_follows(tmp_path):

@@ -48,6 +48,7 @@ def search(
     from unet_nas.report import space_page
     from unet_nas.search.driver import Options
     from unet_nas.search.driver import search as run
+    from unet_nas.search.failures import HopelessError
     from unet_nas.search.load import load_study
     from unet_nas.units import parse_duration
 
@@ -70,7 +71,12 @@ def search(
         raise UnetNasError(
             "stopped; all that was whole is kept, and the same command goes on"
         ) from None
+    except HopelessError:
+        _report(options.out)
+        raise
     _print(result, as_json, _report(result.folder))
+    if result.fruitless is not None:
+        raise UnetNasError(result.fruitless)
 
 
 def _folder_name(name: str) -> str:

@@ -15,6 +15,7 @@ from unet_nas.records.study import RunHeader, TrialRecord
 from unet_nas.search.baselines import check_baselines
 from unet_nas.search.config import is_accuracy
 from unet_nas.search.evaluate import Job, now
+from unet_nas.search.failures import fruitless
 from unet_nas.search.finalists import baseline_jobs, default_train, finalist_jobs, run_jobs, waiting
 from unet_nas.search.folder import SPACE, Folder, Tenancy
 from unet_nas.search.front import front
@@ -74,12 +75,14 @@ class Result:
         header: As written at the end.
         front: Feasible trials that no other dominates, the most accurate first.
         trials: Results in all.
+        fruitless: Why no trial is complete, if none is.
     """
 
     folder: Path
     header: RunHeader
     front: tuple[TrialRecord, ...]
     trials: int
+    fruitless: str | None = None
 
 
 DescribeSurvey = Callable[[Survey], dict[str, Any]]
@@ -255,7 +258,7 @@ class _Run:
     # --- phases --------------------------------------------------------------------------------
 
     def _trials(self, place: Workplace) -> None:
-        board = Board(place.study.objectives, place.order.wanted)
+        board = Board(place.study.objectives, place.order.wanted, failure_of=self.folder.failure)
         board.read(place.optuna)
         self.display.show(board, [])
 
@@ -336,7 +339,9 @@ class _Run:
         self.header = replace(self.header, importances=found, finished=now())
         self._write("complete")
         members = front(records, place.study.objectives)
-        return Result(self.folder.path, self.header, tuple(members), len(records))
+        return Result(
+            self.folder.path, self.header, tuple(members), len(records), fruitless(records)
+        )
 
 
 def _scores(record: TrialRecord) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import optuna
 import pytest
@@ -10,6 +11,7 @@ from tests.support.searching import TEXT, Fake, make_fake
 from unet_nas.cli import main
 from unet_nas.errors import InputError, UnetNasError
 from unet_nas.records.study import TrialFailure, read_run
+from unet_nas.search import driver
 from unet_nas.search.driver import Options, search
 from unet_nas.search.evaluate import Outcome
 from unet_nas.search.folder import Folder
@@ -205,7 +207,7 @@ def test_a_search_without_a_complete_trial_says_why(tmp_path, capsys):
 def test_the_command_fails_where_no_trial_is_complete(tmp_path, capsys, monkeypatch):
     file = tmp_path / "space.yaml"
     file.write_text(TEXT)
-    monkeypatch.setattr(search, "__kwdefaults__", search.__kwdefaults__ | {"make": make_fake})
+    monkeypatch.setattr(driver, "search", partial(search, make=make_fake))
     with pytest.raises(SystemExit) as ended:
         main(["search", str(file), "--out", str(tmp_path / "run"), "--trials=3", "--set=width=6"])
     assert ended.value.code == 1

@@ -15,7 +15,7 @@ from unet_nas.records.study import RunHeader, TrialRecord
 from unet_nas.search.baselines import check_baselines
 from unet_nas.search.config import is_accuracy
 from unet_nas.search.evaluate import Job, now
-from unet_nas.search.failures import fruitless
+from unet_nas.search.failures import failure_text, fruitless
 from unet_nas.search.finalists import baseline_jobs, default_train, finalist_jobs, run_jobs, waiting
 from unet_nas.search.folder import SPACE, Folder, Tenancy
 from unet_nas.search.front import front
@@ -75,6 +75,7 @@ class Result:
         header: As written at the end.
         front: Feasible trials that no other dominates, the most accurate first.
         trials: Results in all.
+        finalists: Longer trainings of finalists and baselines, one for each seed.
         fruitless: Why no trial is complete, if none is.
     """
 
@@ -82,6 +83,7 @@ class Result:
     header: RunHeader
     front: tuple[TrialRecord, ...]
     trials: int
+    finalists: tuple[TrialRecord, ...] = ()
     fruitless: str | None = None
 
 
@@ -340,14 +342,21 @@ class _Run:
         self._write("complete")
         members = front(records, place.study.objectives)
         return Result(
-            self.folder.path, self.header, tuple(members), len(records), fruitless(records)
+            self.folder.path,
+            self.header,
+            tuple(members),
+            len(records),
+            finalists=tuple(self.folder.records("finalists")),
+            fruitless=fruitless(records),
         )
 
 
 def _scores(record: TrialRecord) -> str:
     """Says in a line what came of a training after the trials."""
     scores = [f"{name} {value:.4f}" for name, value in record.metrics.items() if "[" not in name]
-    said = ", ".join(scores) or (record.failure.reason if record.failure else record.state)
+    if scores:
+        return f"{record.name}, seed {record.seed}: validation {', '.join(scores)}"
+    said = failure_text(record.failure) if record.failure else record.state
     return f"{record.name}, seed {record.seed}: {said}"
 
 

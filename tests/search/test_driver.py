@@ -91,7 +91,7 @@ def test_a_folder_of_another_file_is_refused(tmp_path):
     run(tmp_path, trials=1)
     with pytest.raises(InputError, match="a run with another section train: give another --out"):
         run(tmp_path, "train.steps=11")
-    with pytest.raises(InputError, match="another section architecture and objectives"):
+    with pytest.raises(InputError, match="with other sections: architecture, objectives; give"):
         run(tmp_path, "objectives=[dice]", "depth=1")
 
 
@@ -116,6 +116,8 @@ def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot write to"):
         run(tmp_path / "file" / "run")
+    with pytest.raises(InputError, match=r"--out must be a folder, and .*file is a file"):
+        run(tmp_path / "file")
 
 
 def test_the_storage_may_be_elsewhere(tmp_path):

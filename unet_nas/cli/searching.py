@@ -151,8 +151,8 @@ def _table(result: Result) -> Any:
     ]
     columns = (Column("trial"), *(Column(name, right=True) for name in names))
     caption = (
-        f"{len(rows)} of {result.trials} trials are on the front; accuracies on the validation "
-        "cases, costs by arithmetic; MACs of one patch"
+        f"{len(rows)} of {result.trials} trials {'is' if len(rows) == 1 else 'are'} on the front; "
+        "accuracies on the validation cases, costs by arithmetic; MACs of one patch"
     )
     return Table(columns, tuple(rows), caption)
 

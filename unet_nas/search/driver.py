@@ -122,20 +122,25 @@ def search(
 
 
 def _check_folder(folder: Folder, study: Study, options: Options) -> None:
-    """Refuses a folder whose run is about something else, or has lost its database.
+    """Refuses a file, and a folder whose run is about something else, or has lost its database.
 
     Raises:
         InputError: if it does.
     """
+    if folder.path.exists() and not folder.path.is_dir():
+        raise InputError(f"--out must be a folder, and {folder.path} is a file: give another --out")
     header = folder.read_header()
     if header is None:
         return
     old = parse_identity(header.file)
     changed = [name for name, value in study.identity.items() if old[name] != value]
     if changed:
+        one = len(changed) == 1
+        other = (
+            f"another section {changed[0]}:" if one else f"other sections: {', '.join(changed)};"
+        )
         raise InputError(
-            f"{folder.path} holds a run with another section {' and '.join(changed)}: give another "
-            "--out, or the file as it was"
+            f"{folder.path} holds a run with {other} give another --out, or the file as it was"
         )
     has_trials = any(folder.path.glob("trials/*/record.json"))
     if options.storage is None and has_trials and not (folder.path / DATABASE).exists():
@@ -233,7 +238,8 @@ class _Run:
         undertaker = Undertaker(place.optuna, place.claims, self.folder)
         found = undertaker.sweep(alone=self.tenancy.alone and self.options.storage is None)
         if found:
-            self.display.say(f"{found} interrupted trials are taken up again")
+            taken = "trial is" if found == 1 else "trials are"
+            self.display.say(f"{found} interrupted {taken} taken up again")
         for trial in undertaker.missing_records():
             job, record = rebuilt(place, trial)
             self.folder.write_record(job.folder, record, {})

@@ -63,6 +63,11 @@ def test_rules_of_a_search(assignment, message):
     assert message in "\n".join(faults_of(TEXT, [assignment]))
 
 
+def test_faulty_entries_count_in_a_list():
+    (line,) = faults_of(TEXT, ["objectives=[dicee]"])
+    assert line.endswith("did you mean 'dice'?")
+
+
 def test_a_cost_alone_cannot_be_pruned_for():
     found = faults_of(TEXT, ["objectives=macs", "search.pruner=hyperband"])
     assert "a cost has no training curve" in found[0]

@@ -2,13 +2,16 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import optuna
 import pytest
 
 from tests.support.searching import TEXT, Fake, make_fake
+from unet_nas.cli import main
 from unet_nas.errors import InputError, UnetNasError
 from unet_nas.records.study import TrialFailure, read_run
+from unet_nas.search import driver
 from unet_nas.search.driver import Options, search
 from unet_nas.search.evaluate import Outcome
 from unet_nas.search.folder import Folder
@@ -88,7 +91,7 @@ def test_a_folder_of_another_file_is_refused(tmp_path):
     run(tmp_path, trials=1)
     with pytest.raises(InputError, match="a run with another section train: give another --out"):
         run(tmp_path, "train.steps=11")
-    with pytest.raises(InputError, match="another section architecture and objectives"):
+    with pytest.raises(InputError, match="with other sections: architecture, objectives; give"):
         run(tmp_path, "objectives=[dice]", "depth=1")
 
 
@@ -113,6 +116,8 @@ def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot write to"):
         run(tmp_path / "file" / "run")
+    with pytest.raises(InputError, match=r"--out must be a folder, and .*file is a file"):
+        run(tmp_path / "file")
 
 
 def test_the_storage_may_be_elsewhere(tmp_path):
@@ -157,12 +162,16 @@ def test_a_space_that_is_used_up(tmp_path):
         (["growth={float: [1.9, 2]}", "search.sampler=grid"], "grid needs a finite space"),
         (["growth={float: [1.9, 2]}", "budget.macs=5", "search.uniform_draws=20"], "relax budget"),
         (["baselines=[preset:unet-2015]"], "does not run on patches of 16x16"),
+        (["baselines=['python:no_such:net']"], "baseline python:no_such:net: there is no module"),
+        (["baselines=['python:math:tau']"], "tau must be callable, got float"),
+        (["baselines=['python:tests.support.searching:Fake']"], "must return a torch.nn.Module"),
         (["baselines=[preset:unet-2016]"], "no preset is called 'unet-2016'"),
         (
             ["search.sampler=CmaEsSampler", "objectives=[dice, macs]"],
             "search.sampler: CmaEsSampler: ",
         ),
         (["search.workers=5"], "at most 4 workers, got 5"),
+        (["objectives=['dice[foo]', macs]"], r"'dice\[foo\]' .*use dice or dice\[nucleus\]"),
         (["in_channels=3"], "must be 1, as the data are, got 3"),
     ],
 )
@@ -182,6 +191,31 @@ def test_a_search_in_which_everything_fails_ends(tmp_path):
         UnetNasError, match=r"first 5 trials have all failed.*RuntimeError: the disk"
     ):
         run(tmp_path, make=lambda *_: Broken())
+
+
+def test_a_search_without_a_complete_trial_says_why(tmp_path, capsys):
+    result = run(tmp_path, "width=6", trials=3)
+    assert result.fruitless == (
+        "no trial is complete; the most frequent reason (3 of 3 trials): "
+        "nan_loss: the loss is nan at step 2"
+    )
+    assert read_run(tmp_path).header.state == "complete"
+    assert "trial 2: failed (nan_loss: the loss is nan at step 2)  (3 of 3;" in (
+        capsys.readouterr().err
+    )
+    assert run(tmp_path / "other", trials=3).fruitless is None
+
+
+def test_the_command_fails_where_no_trial_is_complete(tmp_path, capsys, monkeypatch):
+    file = tmp_path / "space.yaml"
+    file.write_text(TEXT)
+    monkeypatch.setattr(driver, "search", partial(search, make=make_fake))
+    with pytest.raises(SystemExit) as ended:
+        main(["search", str(file), "--out", str(tmp_path / "run"), "--trials=3", "--set=width=6"])
+    assert ended.value.code == 1
+    said = capsys.readouterr()
+    assert "no trial is complete" in said.err
+    assert (tmp_path / "run" / "report").exists()
 
 
 def test_a_time_limit_ends_the_trials_and_not_what_follows(tmp_path):

@@ -52,6 +52,16 @@ def test_urls_that_cannot_be(tmp_path, url, message):
         Place.of(tmp_path, url, "demo")
 
 
+def test_a_database_that_never_was(tmp_path):
+    place = Place.of(tmp_path, f"sqlite:///{tmp_path}/nowhere/x.db", "demo")
+    with pytest.raises(InputError, match=r"there is no folder .*/nowhere: make it"):
+        open_study(place, ["maximize"])
+    # a name that is too long cannot be opened, by root either
+    place = Place.of(tmp_path, f"sqlite:///{tmp_path}/{'x' * 300}.db", "demo")
+    with pytest.raises(InputError, match=r"cannot write to .*unable to open"):
+        open_study(place, ["maximize"])
+
+
 def test_studies_at_one_url_are_told_apart(tmp_path):
     url = f"sqlite:///{tmp_path / 'all.db'}"
     one, other = (Place.of(tmp_path / name, url, "demo") for name in ("a", "b"))

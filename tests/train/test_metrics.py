@@ -7,10 +7,9 @@ from unet_nas import Architecture, build
 from unet_nas.errors import InputError
 from unet_nas.train.config import TrainConfig
 from unet_nas.train.data.cases import Task
-from unet_nas.train.metric_names import ACCURACY, accuracy
+from unet_nas.train.metric_names import ACCURACY, accuracy, check_metrics
 from unet_nas.train.metrics import (
     Tolerances,
-    check_metrics,
     labels_of,
     mean_scores,
     score,
@@ -241,6 +240,10 @@ def test_metrics_that_do_not_fit_the_data_are_refused():
         check_metrics(["event_f1"], task())
     with pytest.raises(InputError, match="hd95 needs data of two or three dimensions"):
         check_metrics(["hd95"], SIGNAL)
+    with pytest.raises(InputError, match=r"'iou\[x\]' cannot .*: use iou or iou\[a\] or iou\[b\]"):
+        check_metrics(["iou[a]", "iou[x]"], VOLUME)
+    with pytest.raises(InputError, match=r"use dice or dice\[wave\]"):
+        check_metrics(["dice[background]"], SIGNAL)
     check_metrics(["dice[blob]", "border_dice[0-7]"], task())
 
 

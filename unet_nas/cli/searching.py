@@ -48,6 +48,7 @@ def search(
     from unet_nas.report import space_page
     from unet_nas.search.driver import Options
     from unet_nas.search.driver import search as run
+    from unet_nas.search.failures import HopelessError
     from unet_nas.search.load import load_study
     from unet_nas.units import parse_duration
 
@@ -70,7 +71,12 @@ def search(
         raise UnetNasError(
             "stopped; all that was whole is kept, and the same command goes on"
         ) from None
+    except HopelessError:
+        _report(options.out)
+        raise
     _print(result, as_json, _report(result.folder))
+    if result.fruitless is not None:
+        raise UnetNasError(result.fruitless)
 
 
 def _folder_name(name: str) -> str:
@@ -97,6 +103,9 @@ def _print(result: Result, as_json: bool, report: Path | None) -> None:
     for note in result.header.notes:
         print(f"note: {note}", file=sys.stderr)
     print_table(_table(result), "")
+    if result.finalists:
+        print()
+        print_table(_finals_table(result), "")
     print(f"run: {os.path.relpath(result.folder)}")
     if report is not None:
         print(f"report: {os.path.relpath(report)}")
@@ -109,6 +118,10 @@ def _as_json(result: Result, report: Path | None) -> dict[str, Any]:
         "state": result.header.state,
         "trials": result.trials,
         "notes": list(result.header.notes),
+        "finalists": [
+            {"name": r.name, "seed": r.seed, "state": r.state, "test": r.test, "costs": r.costs}
+            for r in result.finalists
+        ],
         "front": [
             {
                 "name": record.name,
@@ -138,7 +151,37 @@ def _table(result: Result) -> Any:
     ]
     columns = (Column("trial"), *(Column(name, right=True) for name in names))
     caption = (
-        f"{len(rows)} of {result.trials} trials are on the front; accuracies on the validation "
-        "cases, costs by arithmetic; MACs of one patch"
+        f"{len(rows)} of {result.trials} trials {'is' if len(rows) == 1 else 'are'} on the front; "
+        "accuracies on the validation cases, costs by arithmetic; MACs of one patch"
+    )
+    return Table(columns, tuple(rows), caption)
+
+
+def _finals_table(result: Result) -> Any:
+    """Returns the test scores of what was trained longer, with two costs."""
+    from unet_nas.report.tables import Column, Table
+    from unet_nas.search.finals import finals, first_accuracy
+    from unet_nas.search.progress import value_text
+
+    accuracy = first_accuracy(result.header.objectives)
+    costs = ("parameters", "macs")
+    rows = [
+        (
+            final.name,
+            final.text,
+            *(
+                value_text(name, final.costs[name]) if name in final.costs else "–"
+                for name in costs
+            ),
+        )
+        for final in finals(result.finalists, accuracy)
+    ]
+    columns = (
+        Column("longer training"),
+        *(Column(name, right=True) for name in (f"test {accuracy.name}", *costs)),
+    )
+    caption = (
+        "finalists and baselines on the test cases, which no selection has seen; mean ± standard "
+        "deviation over the seeds of the longer training. They were chosen on the validation cases"
     )
     return Table(columns, tuple(rows), caption)

@@ -128,6 +128,15 @@ def _parameters(architecture: Architecture, width: int) -> int | None:
     return None if faults or not isinstance(graph, Graph) else graph.parameters()
 
 
+def _require_foreign(baseline: Baseline) -> None:
+    from unet_nas.profile.foreign import load_foreign  # noqa: PLC0415 - it costs the import of torch
+
+    try:
+        load_foreign(baseline.network)
+    except InputError as error:
+        raise InputError(f"baseline {error}") from error
+
+
 def check_baselines(
     baselines: tuple[Baseline, ...], task: Task, train: dict[str, Any], *, base: Path
 ) -> None:
@@ -140,11 +149,12 @@ def check_baselines(
         base: the folder that paths are relative to.
 
     Raises:
-        InputError: if one does not exist, or does not run on the patch size.
+        InputError: if one does not exist, is no network, or does not run on the patch size.
     """
     for baseline in baselines:
         found = architecture_of(baseline, task, base=base)
         if found is None:
+            _require_foreign(baseline)
             continue
         candidate = judge({"architecture": to_tree(found), "train": train}, {})
         if candidate.aligned:

@@ -13,7 +13,9 @@ from unet_nas.errors import InputError, UnetNasError
 from unet_nas.files import write_files
 from unet_nas.records.study import RunHeader, TrialRecord
 from unet_nas.search.baselines import check_baselines
+from unet_nas.search.config import is_accuracy
 from unet_nas.search.evaluate import Job, now
+from unet_nas.search.failures import failure_text, fruitless
 from unet_nas.search.finalists import baseline_jobs, default_train, finalist_jobs, run_jobs, waiting
 from unet_nas.search.folder import SPACE, Folder, Tenancy
 from unet_nas.search.front import front
@@ -28,6 +30,8 @@ from unet_nas.search.workers import run_workers
 from unet_nas.search.workplace import MakeEvaluator, Order, Workplace, make_trainer, open_workplace
 from unet_nas.space.budget import limit_text
 from unet_nas.space.survey import Survey, survey
+from unet_nas.train.data.cases import Task
+from unet_nas.train.metric_names import check_metrics
 
 __all__ = ["Options", "Result", "search"]
 
@@ -71,12 +75,16 @@ class Result:
         header: As written at the end.
         front: Feasible trials that no other dominates, the most accurate first.
         trials: Results in all.
+        finalists: Longer trainings of finalists and baselines, one for each seed.
+        fruitless: Why no trial is complete, if none is.
     """
 
     folder: Path
     header: RunHeader
     front: tuple[TrialRecord, ...]
     trials: int
+    finalists: tuple[TrialRecord, ...] = ()
+    fruitless: str | None = None
 
 
 DescribeSurvey = Callable[[Survey], dict[str, Any]]
@@ -114,20 +122,25 @@ def search(
 
 
 def _check_folder(folder: Folder, study: Study, options: Options) -> None:
-    """Refuses a folder whose run is about something else, or has lost its database.
+    """Refuses a file, and a folder whose run is about something else, or has lost its database.
 
     Raises:
         InputError: if it does.
     """
+    if folder.path.exists() and not folder.path.is_dir():
+        raise InputError(f"--out must be a folder, and {folder.path} is a file: give another --out")
     header = folder.read_header()
     if header is None:
         return
     old = parse_identity(header.file)
     changed = [name for name, value in study.identity.items() if old[name] != value]
     if changed:
+        one = len(changed) == 1
+        other = (
+            f"another section {changed[0]}:" if one else f"other sections: {', '.join(changed)};"
+        )
         raise InputError(
-            f"{folder.path} holds a run with another section {' and '.join(changed)}: give another "
-            "--out, or the file as it was"
+            f"{folder.path} holds a run with {other} give another --out, or the file as it was"
         )
     has_trials = any(folder.path.glob("trials/*/record.json"))
     if options.storage is None and has_trials and not (folder.path / DATABASE).exists():
@@ -135,6 +148,18 @@ def _check_folder(folder: Folder, study: Study, options: Options) -> None:
             f"{folder.path / DATABASE} is gone, and without it the search cannot go on; the "
             "records beside it are whole: give another --out"
         )
+
+
+def _check_objectives(names: Sequence[str], task: Task) -> None:
+    """Refuses accuracies that the data do not define: the classes are known only with them.
+
+    Raises:
+        InputError: if there is one.
+    """
+    try:
+        check_metrics([name for name in names if is_accuracy(name)], task)
+    except InputError as error:
+        raise InputError(f"objectives: {error}") from error
 
 
 class _Run:
@@ -165,6 +190,7 @@ class _Run:
         self.display.doing("loading the data")
         evaluator = self.make(self.study, order.device, order.seed)
         self.study = self.study.bound_to(evaluator.task)
+        _check_objectives(self.study.sections.objectives, evaluator.task)
         place = open_workplace(order, evaluator=evaluator)
         self._begin(place)
         try:
@@ -212,7 +238,8 @@ class _Run:
         undertaker = Undertaker(place.optuna, place.claims, self.folder)
         found = undertaker.sweep(alone=self.tenancy.alone and self.options.storage is None)
         if found:
-            self.display.say(f"{found} interrupted trials are taken up again")
+            taken = "trial is" if found == 1 else "trials are"
+            self.display.say(f"{found} interrupted {taken} taken up again")
         for trial in undertaker.missing_records():
             job, record = rebuilt(place, trial)
             self.folder.write_record(job.folder, record, {})
@@ -239,7 +266,7 @@ class _Run:
     # --- phases --------------------------------------------------------------------------------
 
     def _trials(self, place: Workplace) -> None:
-        board = Board(place.study.objectives, place.order.wanted)
+        board = Board(place.study.objectives, place.order.wanted, failure_of=self.folder.failure)
         board.read(place.optuna)
         self.display.show(board, [])
 
@@ -320,13 +347,22 @@ class _Run:
         self.header = replace(self.header, importances=found, finished=now())
         self._write("complete")
         members = front(records, place.study.objectives)
-        return Result(self.folder.path, self.header, tuple(members), len(records))
+        return Result(
+            self.folder.path,
+            self.header,
+            tuple(members),
+            len(records),
+            finalists=tuple(self.folder.records("finalists")),
+            fruitless=fruitless(records),
+        )
 
 
 def _scores(record: TrialRecord) -> str:
     """Says in a line what came of a training after the trials."""
     scores = [f"{name} {value:.4f}" for name, value in record.metrics.items() if "[" not in name]
-    said = ", ".join(scores) or (record.failure.reason if record.failure else record.state)
+    if scores:
+        return f"{record.name}, seed {record.seed}: validation {', '.join(scores)}"
+    said = failure_text(record.failure) if record.failure else record.state
     return f"{record.name}, seed {record.seed}: {said}"
 
 

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 
 from unet_nas.errors import InputError
 from unet_nas.files import write_files
-from unet_nas.records.study import HEADER, RECORD, RunHeader, TrialRecord
+from unet_nas.records.study import HEADER, RECORD, RunHeader, TrialFailure, TrialRecord
 
 __all__ = ["Folder", "Tenancy", "slug"]
 
@@ -92,6 +92,11 @@ class Folder:
             return _RECORD_JSON.validate_json((folder / RECORD).read_bytes())
         except (OSError, ValueError):
             return None
+
+    def failure(self, number: int) -> TrialFailure | None:
+        """Returns why a trial has failed; None where it has not, or its record is lost."""
+        record = self.read_record(self.trial(number))
+        return None if record is None else record.failure
 
     def records(self, part: str) -> list[TrialRecord]:
         """Returns the records of ``trials``, ``baselines`` or ``finalists``, in order."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TextIO
 
@@ -17,8 +17,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from unet_nas.records.study import ObjectiveSpec
+from unet_nas.records.study import ObjectiveSpec, TrialFailure
 from unet_nas.search.candidates import SEEN
+from unet_nas.search.failures import failure_text
 from unet_nas.search.front import dominates
 from unet_nas.search.ledger import Ledger
 from unet_nas.search.recovery import note_of
@@ -54,10 +55,18 @@ class Board:
     Args:
         objectives: of the study.
         wanted: trials in all.
+        failure_of: tells why the trial of a number has failed, if that is known.
     """
 
-    def __init__(self, objectives: Sequence[ObjectiveSpec], wanted: int) -> None:
+    def __init__(
+        self,
+        objectives: Sequence[ObjectiveSpec],
+        wanted: int,
+        *,
+        failure_of: Callable[[int], TrialFailure | None],
+    ) -> None:
         self.objectives, self.wanted = tuple(objectives), wanted
+        self.failure_of = failure_of
         self.ledger = Ledger()
         self.rejected: Counter[str] = Counter()
         self.front: list[tuple[tuple[float, ...], int]] = []
@@ -110,7 +119,8 @@ class Board:
     def line(self, trial: FrozenTrial) -> str:
         """Returns a plain line on a trial that has ended."""
         if trial.state == TrialState.FAIL:
-            said = "failed"
+            failure = self.failure_of(trial.number)
+            said = "failed" if failure is None else f"failed ({failure_text(failure)})"
         elif trial.state == TrialState.PRUNED:
             said = "pruned"
         else:

@@ -150,7 +150,12 @@ def open_study(place: Place, directions: Sequence[Direction]) -> OptunaStudy:
         UnetNasError: if it fails.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with storage_errors(place):
+    if place.file is not None and not place.file.parent.is_dir():
+        raise InputError(
+            f"--storage {place.url}: there is no folder {place.file.parent}: make it, or give "
+            "another --storage"
+        )
+    with storage_errors(place, opening=True):
         storage = _rdb(place)
         return optuna.create_study(
             storage=storage,
@@ -189,8 +194,12 @@ def _pragmas(connection: object, _record: object) -> None:
 
 
 @contextmanager
-def storage_errors(place: Place) -> Iterator[None]:
+def storage_errors(place: Place, *, opening: bool = False) -> Iterator[None]:
     """Turns what a database raises into one sentence.
+
+    Args:
+        place: where the study lies.
+        opening: it need not have been there before, so that a missing file was not deleted.
 
     Raises:
         InputError: if it cannot be reached or written to.
@@ -202,9 +211,9 @@ def storage_errors(place: Place) -> Iterator[None]:
     except (ImportError, NoSuchModuleError) as error:
         raise InputError(f"--storage {where}: its driver is not installed ({error})") from error
     except optuna.exceptions.StorageInternalError as error:
-        raise _sentence(where, place, error.__cause__ or error) from error
+        raise _sentence(where, place, error.__cause__ or error, opening) from error
     except DBAPIError as error:
-        raise _sentence(where, place, error) from error
+        raise _sentence(where, place, error, opening) from error
     except RuntimeError as error:
         if "runtime optuna version" in str(error).lower():
             raise InputError(f"{where} was written by another version of Optuna") from error
@@ -215,9 +224,10 @@ def storage_errors(place: Place) -> Iterator[None]:
         raise
 
 
-def _sentence(where: object, place: Place, error: BaseException) -> UnetNasError:
+def _sentence(where: object, place: Place, error: BaseException, opening: bool) -> UnetNasError:
     said = " ".join(str(getattr(error, "orig", None) or error).split())
-    if place.file is not None and ("no such table" in said or not place.file.exists()):
+    missing = place.file is not None and not (opening or place.file.exists())
+    if missing or (place.file is not None and "no such table" in said):
         return _gone(where, place)
     if "unable to open" in said or "readonly" in said:
         return InputError(f"cannot write to {where}: {said}")

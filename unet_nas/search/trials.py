@@ -17,6 +17,7 @@ from unet_nas.errors import UnetNasError
 from unet_nas.records.study import Point, Timing, TrialFailure, TrialRecord
 from unet_nas.search.candidates import Verdict, suggest
 from unet_nas.search.evaluate import Job, Outcome, now, record_of
+from unet_nas.search.failures import HopelessError, failure_text
 from unet_nas.search.ledger import Ledger
 from unet_nas.search.recovery import (
     DRAWN,
@@ -72,7 +73,8 @@ class TrialLoop:
 
         Raises:
             KeyboardInterrupt: if a person stops it; the trial in hand waits in the queue then.
-            UnetNasError: if the storage fails, or all trials do.
+            HopelessError: if the first trials all fail.
+            UnetNasError: if the storage fails.
         """
         order = self.place.order
         while True:
@@ -93,9 +95,9 @@ class TrialLoop:
         results, last = self.ledger.results, self.ledger.latest
         if last is None or results < _HOPELESS or self.ledger.states[TrialState.FAIL] < results:
             return
-        record = self.folder.read_record(self.folder.trial(last.number))
-        reason = record.failure.reason if record and record.failure else "no reason was recorded"
-        raise UnetNasError(f"the first {results} trials have all failed; the last one: {reason}")
+        failure = self.folder.failure(last.number)
+        reason = failure_text(failure) if failure else "no reason was recorded"
+        raise HopelessError(f"the first {results} trials have all failed; the last one: {reason}")
 
     # --- one trial -----------------------------------------------------------------------------
 

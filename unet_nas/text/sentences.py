@@ -77,7 +77,8 @@ class Trouble:
 
 def troubles_of(errors: Sequence[ErrorDetails], tree: Any, model: type[BaseModel]) -> list[Trouble]:
     """Translate the errors of one validation; those of the members of a union become one fault."""
-    found = [trouble for error in errors for trouble in _translate(error, tree, model)]
+    true = [error for error in errors if not _is_short_of_faulty(error)]
+    found = [trouble for error in true for trouble in _translate(error, tree, model)]
     in_unions: dict[Path, list[Trouble]] = {}
     for trouble in found:
         if trouble.in_union:
@@ -88,6 +89,13 @@ def troubles_of(errors: Sequence[ErrorDetails], tree: Any, model: type[BaseModel
         if not any(_is_below(trouble.fault.path, path) for trouble in found):
             merged.append(_merge(group))
     return merged
+
+
+def _is_short_of_faulty(error: ErrorDetails) -> bool:
+    """Tells whether a list is too short only because pydantic did not count faulty entries."""
+    value = error["input"]
+    enough = error.get("ctx", {}).get("min_length", 0)
+    return error["type"] == "too_short" and isinstance(value, list) and len(value) >= enough
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str | None:

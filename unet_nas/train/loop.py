@@ -20,8 +20,8 @@ from unet_nas.train.data.patches import Patches
 from unet_nas.train.failures import is_out_of_memory, judge_loss, out_of_memory
 from unet_nas.train.infer import output_size
 from unet_nas.train.interruption import Interruption
-from unet_nas.train.metric_names import accuracy
-from unet_nas.train.metrics import Tolerances, check_metrics, score
+from unet_nas.train.metric_names import accuracy, check_metrics
+from unet_nas.train.metrics import Tolerances, score
 from unet_nas.train.outcome import Fit, Progress
 from unet_nas.train.schedule import TrainingSchedule, steps_per_epoch
 from unet_nas.train.step import Step, channels_last, make_loss

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from unet_nas.errors import InputError
 from unet_nas.records.study import Direction
 
-__all__ = ["ACCURACY", "BANDS", "CONVENTION", "Accuracy", "accuracy", "base_name"]
+if TYPE_CHECKING:
+    from unet_nas.train.data.cases import Task
+
+__all__ = [
+    "ACCURACY",
+    "BANDS",
+    "CONVENTION",
+    "Accuracy",
+    "accuracy",
+    "band_name",
+    "base_name",
+    "check_metrics",
+]
 
 
 class Accuracy(NamedTuple):
@@ -90,3 +102,43 @@ def accuracy(name: str) -> Accuracy:
     if base not in ACCURACY:
         raise InputError(f"there is no accuracy metric {name!r}; there are {', '.join(ACCURACY)}")
     return ACCURACY[base]
+
+
+def band_name(low: int, high: int | None) -> str:
+    """Returns the metric of a band of distances to the border.
+
+    >>> band_name(0, 8), band_name(64, None)
+    ('border_dice[0-7]', 'border_dice[64+]')
+    """
+    return f"border_dice[{low}+]" if high is None else f"border_dice[{low}-{high - 1}]"
+
+
+def check_metrics(names: Sequence[str], task: Task) -> None:
+    """Refuses metrics that do not exist, do not fit the data, or name no class of theirs.
+
+    Args:
+        names: of metrics, as ``dice`` and ``dice[nucleus]``.
+        task: what the classes are.
+
+    Raises:
+        InputError: if one of them is such.
+    """
+    for name in names:
+        accuracy(name)
+        if base_name(name) == "event_f1" and task.spatial_dims != 1:
+            raise InputError(
+                f"event_f1 is for data of one dimension, and these have {task.spatial_dims}; "
+                "use surface_dice or hd95"
+            )
+        if base_name(name) in {"hd95", "surface_dice"} and task.spatial_dims == 1:
+            raise InputError(f"{name} needs data of two or three dimensions; use event_f1")
+        known = _known(base_name(name), task)
+        if name not in known:
+            raise InputError(f"{name!r} cannot be scored on these data: use {' or '.join(known)}")
+
+
+def _known(base: str, task: Task) -> list[str]:
+    """Returns the metric as a mean and of its parts: the foreground classes, or the bands."""
+    classes = task.class_names if task.multi_label else task.class_names[1:]
+    bands = tuple(band_name(*band) for band in BANDS)
+    return [base, *(bands if base == "border_dice" else (f"{base}[{name}]" for name in classes))]

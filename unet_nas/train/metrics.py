@@ -17,10 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from unet_nas.audit.memory import Device, Precision
-from unet_nas.errors import InputError
 from unet_nas.train.config import TrainConfig
 from unet_nas.train.infer import Predictor, evaluating
-from unet_nas.train.metric_names import accuracy, base_name
+from unet_nas.train.metric_names import base_name, check_metrics
 from unet_nas.train.pairs import Pair, border_dice, event_f1, hd95, overlap, surface_dice
 
 if TYPE_CHECKING:
@@ -125,19 +124,6 @@ def _labels(scores: Tensor, task: Task, threshold: float) -> Labels:
     chosen = scores > threshold if task.multi_label else scores.argmax(dim=0)
     found: Labels = chosen.to(torch.uint8).cpu().numpy()
     return found
-
-
-def check_metrics(names: Sequence[str], task: Task) -> None:
-    """Raises InputError for a metric that does not exist or does not fit the data."""
-    for name in names:
-        accuracy(name)
-        if base_name(name) == "event_f1" and task.spatial_dims != 1:
-            raise InputError(
-                f"event_f1 is for data of one dimension, and these have {task.spatial_dims}; "
-                "use surface_dice or hd95"
-            )
-        if base_name(name) in {"hd95", "surface_dice"} and task.spatial_dims == 1:
-            raise InputError(f"{name} needs data of two or three dimensions; use event_f1")
 
 
 def mean_scores(cases: Sequence[Mapping[str, float]]) -> dict[str, float]:

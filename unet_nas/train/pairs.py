@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unet_nas.train.metric_names import BANDS
+from unet_nas.train.metric_names import BANDS, band_name
 
 __all__ = ["Pair", "border_dice", "event_f1", "hd95", "overlap", "surface_dice"]
 
@@ -144,7 +144,7 @@ def border_dice(pair: Pair) -> Iterator[tuple[str, float]]:
     """Yields Dice near the border, and in each band of distance, where the class occurs."""
     distance = border_distance(pair.truth.shape)
     near = [("border_dice", distance < _BORDER)]
-    near += [(_band_name(*band), _band(distance, *band)) for band in BANDS]
+    near += [(band_name(*band), _band(distance, *band)) for band in BANDS]
     for name, inside in near:
         size = int(np.count_nonzero(pair.truth & inside))
         size += int(np.count_nonzero(pair.prediction & inside))
@@ -167,7 +167,3 @@ def border_distance(shape: Sequence[int]) -> Array:
 def _band(distance: Array, low: int, high: int | None) -> Array:
     inside: Array = distance >= low
     return inside if high is None else inside & (distance < high)
-
-
-def _band_name(low: int, high: int | None) -> str:
-    return f"border_dice[{low}+]" if high is None else f"border_dice[{low}-{high - 1}]"

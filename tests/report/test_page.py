@@ -287,3 +287,19 @@ def test_signals_with_overlapping_labels_render(tmp_path):
     assert [a[:26] for a in page.addresses if "svg" in a] == ["data:image/svg+xml;base64,"] * 3
     assert "256" in html[html.index("<svg") :]
     assert {"P", "S"} <= set(page.text)  # both have a colour: neither is the background
+
+
+def test_baselines_stand_beside_the_recommended_networks_with_their_longer_trainings(tmp_path):
+    writer = Writer(tmp_path)
+    trial = writer.record(0)
+    baseline = replace(writer.record(1), kind="baseline", name="preset:unet-2015", number=None)
+    longer = [
+        replace(one, kind="finalist", seed=seed, number=None, test={"dice": value})
+        for one, values in ((trial, (0.8, 0.82)), (baseline, (0.7, 0.7)))
+        for seed, value in enumerate(values)
+    ]
+    html = page_of(writer.write([trial, baseline, *longer], examples=()))
+    table = html[html.index("Recommended networks and baselines") :].split("</table>")[0]
+    assert "Dice, validation" in table
+    assert "After longer training, test" in table
+    assert table.index("0.8100 ± 0.0141 (n = 2)") < table.index("0.7000 ± 0.0000 (n = 2)")

@@ -100,6 +100,20 @@ def test_a_click_on_the_front_opens_the_card(browser, report):
     page.close()
 
 
+def test_nothing_lies_under_the_mode_bar(browser, report):
+    page = visit(browser, report).page
+    page.wait_for_selector("#pareto-panel .main-svg")
+    draw_all(page)
+    panel = page.locator("#pareto-panel .canvas")
+    panel.hover()
+    bar = panel.locator(".modebar").bounding_box()
+    for part in (".legend", ".nsewdrag"):
+        other = panel.locator(part).first.bounding_box()
+        assert bar["y"] + bar["height"] <= other["y"] or bar["x"] >= other["x"] + other["width"]
+    assert page.locator(".canvas .modebar-btn").count() == panel.locator(".modebar-btn").count() > 0
+    page.close()
+
+
 def test_tabs_change_the_cost_by_mouse_and_by_key(browser, report):
     page = visit(browser, report).page
     page.wait_for_selector("#pareto-panel .main-svg")

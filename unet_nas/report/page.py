@@ -19,9 +19,11 @@ from unet_nas.report.html import environment, json_for_script, number
 from unet_nas.report.hypervolume_figures import hypervolume_plots
 from unet_nas.report.page_parts import (
     answers,
+    beside_baselines,
     budget_facts,
     cards,
     class_legend,
+    finals_title,
     rows,
 )
 from unet_nas.report.plotly_json import to_plotly
@@ -99,7 +101,7 @@ class _Page:
     def context(self) -> dict[str, Any]:
         """Returns what the template shows."""
         findings, run = self.findings, self.findings.runs[0]
-        made = cards(findings)
+        made, beside = cards(findings), beside_baselines(findings)
         return {
             "findings": findings,
             "run": run,
@@ -107,7 +109,8 @@ class _Page:
             "answers": answers(findings),
             "budget": budget_facts(run),
             "columns": findings.shown,
-            "baselines": rows(findings, findings.baselines),
+            "beside": beside if findings.baselines else [],
+            "finals_title": finals_title(findings, beside),
             "front": rows(findings, findings.front),
             "trials": rows(findings, findings.trials),
             "pareto": self._kept(figures.pareto_plots(findings)),

@@ -27,7 +27,17 @@ from unet_nas.report.quantities import COSTS, Quantity, score_title
 from unet_nas.space.domains import Scalar
 from unet_nas.units import format_bytes
 
-__all__ = ["Card", "Fact", "answers", "budget_facts", "cards", "rows", "value_text"]
+__all__ = [
+    "Card",
+    "Fact",
+    "answers",
+    "beside_baselines",
+    "budget_facts",
+    "cards",
+    "finals_title",
+    "rows",
+    "value_text",
+]
 
 _SCORE = Quantity("score", "score")
 _MOST_ROWS = 500
@@ -114,6 +124,7 @@ class Row:
     carded: bool
     note: str
     numbers: tuple[Markup, ...]
+    finals: str = ""
 
 
 def rows(findings: Findings, entries: Sequence[Entry]) -> list[Row]:
@@ -121,9 +132,40 @@ def rows(findings: Findings, entries: Sequence[Entry]) -> list[Row]:
     carded = {entry.key for entry in (*findings.carded, *findings.baselines)}
     quantities = findings.shown
     return [
-        Row(e, e.key in carded, note_of(e.record), tuple(number(q, e.value(q)) for q in quantities))
+        Row(
+            e,
+            e.key in carded,
+            note_of(e.record),
+            tuple(number(q, e.value(q)) for q in quantities),
+            short_finals(findings.finals(e)),
+        )
         for e in entries[:_MOST_ROWS]
     ]
+
+
+def beside_baselines(findings: Findings) -> list[Row]:
+    """Returns the recommended networks, then the baselines, to be read in the same columns."""
+    recommended = [one.entry for one in findings.recommendations]
+    return rows(findings, [*recommended, *findings.baselines])
+
+
+def finals_title(findings: Findings, shown: Sequence[Row]) -> str:
+    """Returns the title of the column of longer trainings; empty where no network has any."""
+    found = [findings.finals(row.entry) for row in shown if row.finals]
+    parts = sorted({finals.part for finals in found if finals is not None})
+    return f"After longer training, {' or '.join(parts)}" if parts else ""
+
+
+def short_finals(finals: Finals | None) -> str:
+    """Returns mean and spread of the longer trainings as they fit into a table.
+
+    >>> short_finals(Finals((0.8, 0.82))), short_finals(Finals((0.8,))), short_finals(None)
+    ('0.8100 ± 0.0141 (n = 2)', '0.8000 (n = 1)', '')
+    """
+    if finals is None:
+        return ""
+    spread = "" if finals.deviation is None else f" ± {finals.deviation:.4f}"
+    return f"{finals.mean:.4f}{spread} (n = {len(finals.scores)})"
 
 
 def note_of(record: TrialRecord) -> str:

@@ -47,6 +47,8 @@
     const ink = style.getPropertyValue("--ink").trim();
     const paper = style.getPropertyValue("--card").trim();
     const narrow = canvas.clientWidth < 420;
+    // only the front has a mode bar; it lies in a margin of its own, and the legend below the axis
+    const tools = !narrow && canvas.closest(".tall") !== null;
     // a narrow plot has its legend in one column, which must not eat the plot
     const entries = layout.showlegend && narrow ? data.filter((trace) => trace.showlegend).length : 0;
     const base = layout.height || (canvas.closest(".tall") ? 380 : 320);
@@ -54,12 +56,15 @@
     const options = {
       ...layout, height: undefined, autosize: true, paper_bgcolor: paper, plot_bgcolor: paper,
       font: { color: ink, family: getComputedStyle(document.body).fontFamily, size: 12 },
-      margin: { l: narrow ? 46 : 58, r: 14, t: 12, b: 46 }, hovermode: "closest",
-      legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, font: { size: 11.5 } },
+      margin: { l: narrow ? 46 : 58, r: 14, t: tools ? 36 : 12, b: 46 }, hovermode: "closest",
+      legend: {
+        orientation: "h", x: 0, font: { size: 11.5 },
+        ...(tools ? { yref: "container", y: 0, yanchor: "bottom" } : { y: 1.02, yanchor: "bottom" }),
+      },
       hoverlabel: { bgcolor: paper, font: { color: ink, size: 12 }, align: "left" },
       xaxis: axis(layout.xaxis, style), yaxis: axis(layout.yaxis, style),
     };
-    Plotly.react(canvas, data, options, { responsive: true, displaylogo: false, displayModeBar: narrow ? false : "hover" });
+    Plotly.react(canvas, data, options, { responsive: true, displaylogo: false, displayModeBar: tools ? "hover" : false });
     canvas.dataset.drawn = canvas.dataset.plot;
     canvas.removeAllListeners("plotly_click");
     canvas.on("plotly_click", (event) => pick(event.points[0].customdata, event.points[0].text));

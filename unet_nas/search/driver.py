@@ -135,10 +135,9 @@ def _check_folder(folder: Folder, study: Study, options: Options) -> None:
     old = parse_identity(header.file)
     changed = [name for name, value in study.identity.items() if old[name] != value]
     if changed:
-        one = len(changed) == 1
-        other = (
-            f"another section {changed[0]}:" if one else f"other sections: {', '.join(changed)};"
-        )
+        other = f"another section {changed[0]}:"
+        if len(changed) > 1:
+            other = f"other sections: {', '.join(changed)};"
         raise InputError(
             f"{folder.path} holds a run with {other} give another --out, or the file as it was"
         )

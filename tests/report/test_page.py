@@ -330,3 +330,13 @@ def test_baselines_stand_beside_the_recommended_networks_with_their_longer_train
     assert "Dice, validation" in table
     assert "After longer training, test" in table
     assert table.index("0.8100 ± 0.0141 (n = 2)") < table.index("0.7000 ± 0.0000 (n = 2)")
+
+
+def test_a_single_objective_has_no_front_of_its_own(tmp_path):
+    writer = Writer(tmp_path, objectives=(DICE,))
+    text = " ".join(
+        " ".join(read(page_of(writer.write([writer.record(n) for n in range(9)]))).text).split()
+    )
+    assert "best of 9 by Dice" in text
+    assert "on the Pareto front" not in text
+    assert "Accuracy against MACs" in text

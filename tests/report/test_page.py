@@ -321,7 +321,14 @@ def test_baselines_stand_beside_the_recommended_networks_with_their_longer_train
     trial = writer.record(0)
     baseline = replace(writer.record(1), kind="baseline", name="preset:unet-2015", number=None)
     longer = [
-        replace(one, kind="finalist", seed=seed, number=None, test={"dice": value})
+        replace(
+            one,
+            kind="finalist",
+            seed=seed,
+            number=None,
+            test={"dice": value},
+            weights="w.safetensors",
+        )
         for one, values in ((trial, (0.8, 0.82)), (baseline, (0.7, 0.7)))
         for seed, value in enumerate(values)
     ]
@@ -329,6 +336,8 @@ def test_baselines_stand_beside_the_recommended_networks_with_their_longer_train
     table = html[html.index("Recommended networks and baselines") :].split("</table>")[0]
     assert "Dice, validation" in table
     assert "After longer training, test" in table
+    assert "export '" + str(tmp_path) + "#0/seed-0' --to" in " ".join(read(html).text)
+    assert "With the longer-trained weights" in html
     assert table.index("0.8100 ± 0.0141 (n = 2)") < table.index("0.7000 ± 0.0000 (n = 2)")
 
 

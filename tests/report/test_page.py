@@ -1,5 +1,7 @@
 """The page: every number is the record's, every name appears as written, every study renders."""
 
+import base64
+import io
 import json
 import re
 from dataclasses import replace
@@ -7,12 +9,13 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.support.studies import DICE, MACS, MEMORY, NASTY, Writer, write_many, write_study
 from unet_nas.errors import InputError
 from unet_nas.records import RunHeader, read_run
 from unet_nas.report.diagnosis_section import principles_of
-from unet_nas.report.examples import signal_picture
+from unet_nas.report.examples import CLASS_COLORS, examples_of, signal_picture
 from unet_nas.report.findings import Findings
 from unet_nas.report.page import page_html, write_report
 
@@ -257,6 +260,30 @@ def test_signals_are_drawn_as_lines_over_their_classes():
     assert picture.startswith("data:image/svg+xml;base64,")
 
 
+def test_every_channel_and_every_label_of_a_signal_has_its_place():
+    signal = np.random.default_rng(0).normal(size=(3, 200))
+    layers = [signal[0] > 0, signal[0] > 0]
+    svg = base64.b64decode(signal_picture(signal, layers).partition(",")[2]).decode()
+    assert svg.count("<polyline") == 3
+    places = {label: set(re.findall(rf'y="(\d+)" fill="{label}"', svg)) for label in CLASS_COLORS}
+    first, second = (places[label] for label in CLASS_COLORS[:2])
+    assert len(first) == len(second) == 1
+    assert first != second  # labels that overlap do not hide each other
+
+
+def test_pictures_of_a_volume_keep_its_proportions(tmp_path):
+    writer = Writer(tmp_path)
+    folder = writer.write([writer.record(0)], examples=("#0",))
+    mask = np.ones((20, 100), np.uint8)
+    arrays = {"image_0": np.zeros((1, 20, 100), np.float32), "truth_0": mask, "prediction_0": mask}
+    arrays["spacing_0"] = np.asarray([5.0, 1.0], np.float32)
+    np.savez_compressed(folder / "trials/0000/examples.npz", **arrays)
+    run = read_run(folder)
+    example = examples_of(run.trials[0], run)[0]
+    picture = Image.open(io.BytesIO(base64.b64decode(example.truth.partition(",")[2])))
+    assert picture.size == (100, 100)
+
+
 def test_write_report_writes_page_and_tables(tmp_path, study):
     told: list[str] = []
     path = write_report(study, tmp_path / "out", paper=False, progress=told.append)
@@ -294,7 +321,14 @@ def test_baselines_stand_beside_the_recommended_networks_with_their_longer_train
     trial = writer.record(0)
     baseline = replace(writer.record(1), kind="baseline", name="preset:unet-2015", number=None)
     longer = [
-        replace(one, kind="finalist", seed=seed, number=None, test={"dice": value})
+        replace(
+            one,
+            kind="finalist",
+            seed=seed,
+            number=None,
+            test={"dice": value},
+            weights="w.safetensors",
+        )
         for one, values in ((trial, (0.8, 0.82)), (baseline, (0.7, 0.7)))
         for seed, value in enumerate(values)
     ]
@@ -302,4 +336,16 @@ def test_baselines_stand_beside_the_recommended_networks_with_their_longer_train
     table = html[html.index("Recommended networks and baselines") :].split("</table>")[0]
     assert "Dice, validation" in table
     assert "After longer training, test" in table
+    assert "export '" + str(tmp_path) + "#0/seed-0' --to" in " ".join(read(html).text)
+    assert "With the longer-trained weights" in html
     assert table.index("0.8100 ± 0.0141 (n = 2)") < table.index("0.7000 ± 0.0000 (n = 2)")
+
+
+def test_a_single_objective_has_no_front_of_its_own(tmp_path):
+    writer = Writer(tmp_path, objectives=(DICE,))
+    text = " ".join(
+        " ".join(read(page_of(writer.write([writer.record(n) for n in range(9)]))).text).split()
+    )
+    assert "best of 9 by Dice" in text
+    assert "on the Pareto front" not in text
+    assert "Accuracy against MACs" in text

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -12,7 +14,7 @@ def test_examples_are_images_with_truth_and_prediction():
     module = build(Architecture(depth=1, width=4)).eval()
     found = examples(module, data.train, data.task, patch_size=(32, 32), count=3)
     assert set(found) == {
-        f"{name}_{i}" for name in ("image", "truth", "prediction") for i in range(3)
+        f"{name}_{i}" for name in ("image", "truth", "prediction", "spacing") for i in range(3)
     }
     for index, case in enumerate(data.train[::2]):
         assert np.array_equal(found[f"image_{index}"], case.image)
@@ -33,3 +35,15 @@ def test_volumes_are_cut_to_the_slice_with_most_foreground():
     assert found["truth_0"].sum() == max(int(plane.sum()) for plane in target)
     assert found["prediction_0"].shape == (24, 20)
     assert "image_1" not in found
+
+
+def test_volumes_are_cut_across_their_coarsest_axis():
+    data = dataset((16, 24, 20))
+    case = replace(data.test[0], spacing=(1.0, 0.5, 3.0))
+    module = build(Architecture(spatial_dims=3, depth=1, width=2))
+    found = examples(module, [case], data.task, patch_size=(16, 16, 16))
+    assert found["image_0"].shape == (1, 16, 24)
+    assert found["spacing_0"].tolist() == [1.0, 0.5]
+    assert found["truth_0"].sum() == max(
+        int(plane.sum()) for plane in np.moveaxis(case.target, 2, 0)
+    )

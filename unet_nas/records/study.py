@@ -16,7 +16,8 @@ A run is a folder::
 
 ``examples.npz`` holds for sample ``i`` the arrays ``image_i`` (channels, *spatial) float32,
 ``truth_i`` and ``prediction_i`` (*spatial) uint8, or (classes, *spatial) where labels overlap;
-volumes are cut to the slice with most foreground, so spatial has one or two axes.
+volumes are cut across their coarsest axis where most foreground is, so spatial has one or two
+axes. ``spacing_i`` (axes,) is the distance of neighbouring positions; older files lack it.
 """
 
 from __future__ import annotations

@@ -57,9 +57,22 @@ class Entry:
     @property
     def export_command(self) -> str:
         """The command that writes it as plain PyTorch with its weights."""
-        name = f"{self.run.header.name}-{self.record.name.removeprefix('#')}"
+        return self._export("")
+
+    @property
+    def longer_export_command(self) -> str:
+        """The same with the weights of the longer training's first seed; empty without any."""
+        seeds = [
+            r.seed
+            for r in self.run.finalists
+            if r.name == self.record.name and r.state == "complete" and r.weights is not None
+        ]
+        return self._export(f"/seed-{min(seeds)}") if seeds else ""
+
+    def _export(self, which: str) -> str:
+        name = f"{self.run.header.name}-{self.record.name.removeprefix('#')}{which}"
         folder = f"exported/{re.sub(r'[^A-Za-z0-9.-]+', '-', name).strip('-')}"
-        return shlex.join(["unet-nas", "export", self.reference, "--to", folder])
+        return shlex.join(["unet-nas", "export", f"{self.reference}{which}", "--to", folder])
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,7 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A recommended network."""
+    """A recommended network; ``longer`` tells that the command takes longer-trained weights."""
 
     titles: tuple[str, ...]
     entry: Entry
@@ -65,6 +65,7 @@ class Answer:
     finals: str
     facts: tuple[Fact, ...]
     command: str
+    longer: bool
 
 
 def answers(findings: Findings) -> list[Answer]:
@@ -78,7 +79,8 @@ def answers(findings: Findings) -> list[Answer]:
             "" if score is None else score.title,
             finals_text(findings.finals(one.entry)),
             cost_facts(findings, one.entry),
-            one.entry.export_command,
+            one.entry.longer_export_command or one.entry.export_command,
+            bool(one.entry.longer_export_command),
         )
         for one in findings.recommendations
     ]

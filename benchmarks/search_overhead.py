@@ -95,7 +95,7 @@ def measure(sampler: str, storage: str, trials: int) -> dict[str, Any]:
 
 
 def _run(place: Workplace, trials: int) -> dict[str, Any]:
-    board = Board(place.study.objectives, trials)
+    board = Board(place.study.objectives, trials, failure_of=place.folder.failure)
     ours: list[float] = []
     draws: list[float] = []
     rejected: list[int] = []

@@ -19,6 +19,9 @@ from unet_nas.train.data.config import DataConfig
 from unet_nas.train.data.load import load_data
 from unet_nas.unet.architecture import Architecture
 
+# two axes along one direction
+SHEARED = np.array([[1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])
+
 
 def load(base, **config):
     return load_data(DataConfig.model_validate(config), base=base)
@@ -273,6 +276,33 @@ def test_the_file_that_holds_nan_is_named(tmp_path, sub):
             volume = nibabel.Nifti1Image(array, np.eye(4))
             nibabel.save(volume, tmp_path / folder / f"{name}{end}.nii.gz")
     assert sentence(tmp_path).startswith(f"DIR/{sub}/c")
+
+
+@pytest.mark.parametrize(
+    ("file", "affine", "message"),
+    [
+        (
+            "masks/c",
+            np.diag([2, 2, 2, 1.0]),
+            "DIR/masks/c.nii: its affine must be that of its image",
+        ),
+        (
+            "images/c",
+            SHEARED,
+            "DIR/images/c.nii: its affine must give each voxel a",
+        ),
+    ],
+)
+def test_volumes_whose_place_is_unclear(tmp_path, file, affine, message):
+    nibabel = pytest.importorskip("nibabel")
+    for sub in ("images", "masks"):
+        (tmp_path / sub).mkdir()
+        for name in "abcde":
+            array = np.arange(60, dtype=np.float32).reshape(3, 4, 5) % 2
+            wrong = file == f"{sub}/{name}"
+            volume = nibabel.Nifti1Image(array, affine if wrong else np.eye(4))
+            nibabel.save(volume, tmp_path / sub / f"{name}.nii")
+    assert sentence(tmp_path).startswith(message)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

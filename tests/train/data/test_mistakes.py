@@ -19,6 +19,9 @@ from unet_nas.train.data.config import DataConfig
 from unet_nas.train.data.load import load_data
 from unet_nas.unet.architecture import Architecture
 
+# two axes along one direction
+SHEARED = np.array([[1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])
+
 
 def load(base, **config):
     return load_data(DataConfig.model_validate(config), base=base)
@@ -275,6 +278,33 @@ def test_the_file_that_holds_nan_is_named(tmp_path, sub):
     assert sentence(tmp_path).startswith(f"DIR/{sub}/c")
 
 
+@pytest.mark.parametrize(
+    ("file", "affine", "message"),
+    [
+        (
+            "masks/c",
+            np.diag([2, 2, 2, 1.0]),
+            "DIR/masks/c.nii: its affine must be that of its image",
+        ),
+        (
+            "images/c",
+            SHEARED,
+            "DIR/images/c.nii: its affine must give each voxel a",
+        ),
+    ],
+)
+def test_volumes_whose_place_is_unclear(tmp_path, file, affine, message):
+    nibabel = pytest.importorskip("nibabel")
+    for sub in ("images", "masks"):
+        (tmp_path / sub).mkdir()
+        for name in "abcde":
+            array = np.arange(60, dtype=np.float32).reshape(3, 4, 5) % 2
+            wrong = file == f"{sub}/{name}"
+            volume = nibabel.Nifti1Image(array, affine if wrong else np.eye(4))
+            nibabel.save(volume, tmp_path / sub / f"{name}.nii")
+    assert sentence(tmp_path).startswith(message)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_values_that_are_not_finite(tmp_path, value):
     x = np.zeros((5, 8), np.float32)
@@ -361,8 +391,20 @@ def test_values_beyond_the_classes(make_folder):
     root = make_folder(values=(0, 1, 2))
     text = sentence(root, classes=["background", "cell"])
     assert text == (
-        "mask of a: the value 2 stands for no class (known are 0 and 1); say how each class is "
-        "stored, as data.mask_values: [0, 1, 2]"
+        "mask of a: the value 2 stands for no class (known are 0 and 1); give data.classes 3 "
+        "names, one for each value that masks hold, or set data.ignore_label: 2 if it marks what "
+        "is not annotated"
+    )
+    save_masks(root, np.arange(120).reshape(12, 10).astype(np.uint8) % 3 * 50)
+    assert sentence(root, classes=2).endswith("that masks hold, and data.mask_values: [0, 50, 100]")
+    assert load(root, source=".", classes=3, mask_values=[0, 50, 100]).task.classes == 3
+
+
+def test_the_case_with_the_strange_value_is_named(make_folder):
+    root = make_folder(values=(0, 1, 2))
+    save_masks(root, np.arange(120).reshape(12, 10).astype(np.uint8) % 3 * 127, "c")
+    assert sentence(root).startswith(
+        "mask of c: the values 127 and 254 stand for no class (known are 0, 1 and 2); "
     )
 
 
@@ -434,7 +476,10 @@ def test_a_class_that_only_validation_has(make_folder):
     save_masks(root, mask, "h")
     split = {"validation": ["h"], "test": 0}
     text = sentence(root, split=split)
-    assert text.startswith("data.split: the class 'class 2' never occurs in the training cases")
+    assert text.startswith(
+        "data.split: the class 'class 2' (stored as 2) never occurs in the training cases, only in "
+        "h; if these are no classes, repair the masks, else choose"
+    )
     text = load(root, source=".", split={"validation": ["a"], "test": 0}).notes[0]
     assert text == "no validation case has the class class 2, so its score leaves it out"
 

@@ -200,3 +200,10 @@ def test_the_truth_of_real_volumes_comes_back(shared_data, tmp_path):
     assert written[0].name == f"{data.test[0].name}.nii.gz"
     assert np.array_equal(found.dataobj, truth.dataobj)
     assert np.array_equal(found.affine, truth.affine)
+
+
+def test_alpha_is_told_without_options_that_predict_has_not(tmp_path):
+    path = tmp_path / "a.png"
+    Image.fromarray(np.zeros((8, 8, 4), np.uint8)).save(path)
+    with pytest.raises(InputError, match=r"save the image without alpha$"):
+        list(read_images([path], Preprocessing(2, 3, ("ground", "road"))))

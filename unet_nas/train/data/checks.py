@@ -123,7 +123,7 @@ def class_notes(
     """
     missing = {part: _missing(task, cases) for part, cases in parts.items() if cases}
     if missing["train"]:
-        _refuse_missing(task, missing, values)
+        _refuse_missing(task, missing, parts, values)
     notes = [
         f"no {part} case has the class {' or '.join(names)}, so its score leaves "
         f"{'it' if len(names) == 1 else 'them'} out"
@@ -158,15 +158,15 @@ def _missing(task: Task, cases: Sequence[Case]) -> list[str]:
 
 
 def _refuse_missing(
-    task: Task, missing: Mapping[Part, list[str]], values: Sequence[MaskValue]
+    task: Task,
+    missing: Mapping[Part, list[str]],
+    parts: Mapping[Part, Sequence[Case]],
+    values: Sequence[MaskValue],
 ) -> None:
     names = missing["train"]
     elsewhere = [name for name in names if any(name not in m for m in missing.values())]
     if elsewhere:
-        raise InputError(
-            f"data.split: the class {elsewhere[0]!r} never occurs in the training cases, only in "
-            "others; choose another split.seed, or list the cases of validation and test"
-        )
+        _refuse_elsewhere(task, elsewhere, parts, values)
     rest = [index for index, name in enumerate(task.class_names) if name not in names]
     left = f"data.classes: [{', '.join(task.class_names[index] for index in rest)}]"
     if values:
@@ -178,4 +178,27 @@ def _refuse_missing(
     raise InputError(
         f"data.classes: {what} {', '.join(map(repr, names))} never {occur} in the masks; remove "
         f"{them} ({left}), or add cases"
+    )
+
+
+def _refuse_elsewhere(
+    task: Task,
+    names: Sequence[str],
+    parts: Mapping[Part, Sequence[Case]],
+    values: Sequence[MaskValue],
+) -> None:
+    """Refuses classes that occur in other parts than training, with what their masks hold."""
+    others = (*parts["validation"], *parts["test"])
+    wanted = set(names)
+    where = [case.name for case in others if wanted - set(_missing(task, [case]))]
+    indices = [index for index, name in enumerate(task.class_names) if name in wanted]
+    found = [values[index] for index in indices] if values else []
+    stored = [str(list(value) if isinstance(value, tuple) else value) for value in found]
+    held = f" (stored as {listed(stored, most=8)})" if stored else ""
+    many = len(names) > 1
+    raise InputError(
+        f"data.split: the class{'es' if many else ''} {listed([*map(repr, names)], most=8)}{held} "
+        f"never {'occur' if many else 'occurs'} in the training cases, only in {listed(where)}; "
+        "if these are no classes, repair the masks, else choose another split.seed, or list the "
+        "cases of validation and test"
     )

@@ -12,10 +12,11 @@ import numpy as np
 
 from unet_nas.errors import InputError
 from unet_nas.train.data.cases import Array
+from unet_nas.train.data.geometry import same_place
 from unet_nas.train.data.names import ENDINGS, by, ending
 from unet_nas.train.data.raw import RawCase, mark_nodata
 
-__all__ = ["Pages", "Reading", "count_pages", "read_image", "read_mask"]
+__all__ = ["Pages", "Reading", "count_pages", "read_image", "read_mask", "refuse_apart"]
 
 Pages: TypeAlias = Literal["channels", "volume", "slices"]
 T = TypeVar("T")
@@ -33,6 +34,7 @@ class Reading:
         pages: What the pages of a file are; None: as the file says.
         page: Which page alone, where pages are slices.
         keep_alpha: The person chose channels, so alpha is one of them.
+        choosable: The person could choose channels: this is training, not prediction.
         nodata: Value without information; None: what a GeoTIFF says counts.
         like: Spatial shape of the mask, which shows where an array has its channels.
         channel_axis: Where an array has its channels, if the person said so.
@@ -42,6 +44,7 @@ class Reading:
     pages: Pages | None = None
     page: int | None = None
     keep_alpha: bool = False
+    choosable: bool = True
     nodata: float | str | None = None
     like: tuple[int, ...] | None = None
     channel_axis: Literal["first", "last"] | None = None
@@ -75,6 +78,19 @@ def read_mask(path: Path, reading: Reading, *, multi_label: bool = False) -> Raw
         f"{path}: a mask must have one channel, or three for colours, got {len(mask)}; where "
         "labels overlap, set data.multi_label: true"
     )
+
+
+def refuse_apart(image: RawCase, path: Path, mask: RawCase, mask_path: Path) -> None:
+    """Refuses a mask that lies elsewhere than its image, or is turned against it.
+
+    Raises:
+        InputError: if the affines of the two files differ.
+    """
+    if not same_place(image.geometry, mask.geometry):
+        raise InputError(
+            f"{mask_path}: its affine must be that of its image {path}, and differs; resample the "
+            "mask onto the image, or copy the affine if only the header is wrong"
+        )
 
 
 def count_pages(path: Path) -> int:
@@ -149,15 +165,20 @@ def _read_picture(path: Path, reading: Reading, *, as_mask: bool) -> RawCase:
     image = array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
     notes = (HALVED,) if halved else ()
     if mode in ("LA", "RGBA") and not (reading.keep_alpha and not as_mask):
-        image, notes = _without_alpha(path, image), (*notes, OPAQUE)
+        image, notes = _without_alpha(path, image, reading), (*notes, OPAQUE)
     return RawCase(image, None, (1.0, 1.0), notes=notes)
 
 
-def _without_alpha(path: Path, image: Array) -> Array:
+def _without_alpha(path: Path, image: Array, reading: Reading) -> Array:
     alpha = image[-1]
     if alpha.min() == alpha.max() == np.iinfo(alpha.dtype).max:
         return image[:-1]
     wanted = list(range(len(image) - 1))
+    if not reading.choosable:
+        raise InputError(
+            f"{path}: has an alpha channel that is not opaque everywhere, and the network was "
+            "trained on images without one; save the image without alpha"
+        )
     raise InputError(
         f"{path}: has an alpha channel that is not opaque everywhere; set data.channels: {wanted} "
         f"to leave it out, or {[*wanted, len(wanted)]} to use it as a channel"
@@ -178,7 +199,7 @@ def _read_tiff(path: Path, reading: Reading, *, as_mask: bool) -> RawCase:
     image = _by_axes(path, array, axes, reading)
     notes: tuple[str, ...] = ()
     if alpha and "S" in axes and not (reading.keep_alpha and not as_mask):
-        image, notes = _without_alpha(path, image), (OPAQUE,)
+        image, notes = _without_alpha(path, image, reading), (OPAQUE,)
     raw = RawCase(image, None, (1.0,) * (image.ndim - 1), notes=notes)
     if tag is None or as_mask or reading.nodata is not None:
         return raw

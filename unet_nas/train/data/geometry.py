@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 
 from unet_nas.train.data.cases import Array
 
-__all__ = ["Geometry", "new_shape", "resample_image", "resample_target", "same_spacing"]
+__all__ = [
+    "Geometry",
+    "new_shape",
+    "resample_image",
+    "resample_target",
+    "same_place",
+    "same_spacing",
+]
 
 _TOLERANCE = 1e-3
 
@@ -96,6 +103,13 @@ class Geometry:
 
     def _flipped(self, lead: int) -> tuple[int, ...]:
         return tuple(lead + axis for axis, flip in enumerate(self.flips) if flip)
+
+
+def same_place(one: Geometry | None, other: Geometry | None) -> bool:
+    """Tells whether two files lie at the same place of the world, as far as both say where."""
+    if one is None or other is None or not one.affine or not other.affine:
+        return True
+    return bool(np.allclose(one.affine, other.affine, atol=_TOLERANCE))
 
 
 def same_spacing(one: Sequence[float], other: Sequence[float]) -> bool:

@@ -157,7 +157,7 @@ def label_rule(census: Census, config: DataConfig, listing: Listing, labels: int
             f"data.mask_values has {len(values)} values and the data have {len(names)} classes "
             f"({', '.join(names)}): give one for each"
         )
-    _check_values(census, found, values, ignore)
+    _check_values(census, found, values, number)
     return LabelRule(names, values, ignore, notes=notes)
 
 
@@ -179,12 +179,22 @@ def _values(
         return tuple(stored), (note,)
     if number is not None:
         return tuple(range(number)), ()
-    return tuple(range(max(2, found[-1] + 1 if found and _few(found) else 2))), ()
+    whole = found[-1] + 1 if found and _few(found) else _leading(found)
+    return tuple(range(max(2, whole))), ()
 
 
 def _few(found: Sequence[int]) -> bool:
     """Tells whether values may well be class indices."""
     return found[0] >= 0 and found[-1] < _MOST_CLASSES
+
+
+def _leading(found: Sequence[int]) -> int:
+    """Returns how many of the values are 0, 1, 2, … without a gap: what follows is strange.
+
+    >>> _leading([0, 1, 2, 127, 254])
+    3
+    """
+    return sum(index == value for index, value in enumerate(found))
 
 
 def _check_labels(census: Census, names: Sequence[str], labels: int, ignore: int | None) -> None:
@@ -202,7 +212,7 @@ def _check_labels(census: Census, names: Sequence[str], labels: int, ignore: int
 
 
 def _check_values(
-    census: Census, found: Sequence[int], values: Sequence[MaskValue], ignore: int | None
+    census: Census, found: Sequence[int], values: Sequence[MaskValue], number: int | None
 ) -> None:
     known = {code_of(value) for value in values}
     strange = [value for value in found if value not in known]
@@ -211,13 +221,16 @@ def _check_values(
     shown = [colour_of(v) if census.colours else v for v in strange[:_MOST_SHOWN]]
     more = ", …" if len(strange) > _MOST_SHOWN else ""
     words = "the value {} stands" if len(strange) == 1 else "the values {} stand"
+    way_out = _way_out(found, strange, number, colours=census.colours)
     raise InputError(
         f"mask of {census.first[strange[0]]}: {words.format(_stored(shown) + more)} for no class "
-        f"(known are {_stored(values)}); {_way_out(found, strange, colours=census.colours)}"
+        f"(known are {_stored(values)}); {way_out}"
     )
 
 
-def _way_out(found: Sequence[int], strange: Sequence[int], *, colours: bool) -> str:
+def _way_out(
+    found: Sequence[int], strange: Sequence[int], number: int | None, *, colours: bool
+) -> str:
     """Returns the nearest fix for values that stand for no class."""
     if len(found) > _MOST_CLASSES or (len(found) > 10 and found[-1] == 255):
         return (
@@ -227,7 +240,15 @@ def _way_out(found: Sequence[int], strange: Sequence[int], *, colours: bool) -> 
     if strange in ([255], [-1], [254]) and not colours:
         return f"if it marks what is not annotated, set data.ignore_label: {strange[0]}"
     stored = [list(colour_of(value)) if colours else value for value in found]
-    return f"say how each class is stored, as data.mask_values: {stored}"
+    if number in (None, len(found)):
+        repair = "repair the masks that hold more than classes, or " if _leading(found) > 1 else ""
+        return f"{repair}say how each class is stored, as data.mask_values: {stored}"
+    fix = f"give data.classes {len(found)} names, one for each value that masks hold"
+    if list(found) != list(range(len(found))):
+        fix += f", and data.mask_values: {stored}"
+    if len(strange) == 1 and not colours:
+        fix += f", or set data.ignore_label: {strange[0]} if it marks what is not annotated"
+    return fix
 
 
 def _stored(values: Sequence[MaskValue]) -> str:

@@ -23,8 +23,22 @@ def read_nifti(path: Path) -> RawCase:
     if array.ndim > 4 or array.ndim < 2:
         raise InputError(f"{path}: must have 2 to 4 axes, got {array.ndim}")
     channels = np.moveaxis(array, -1, 0) if array.ndim == 4 else array[None]
+    _refuse_flattened(path, channels.shape[1:], file.affine)
     geometry = geometry_of(channels.shape[1:], file.affine, file.header.get_zooms())
     return RawCase(geometry.orient(channels), None, geometry.kept_spacing, geometry)
+
+
+def _refuse_flattened(path: Path, shape: tuple[int, ...], affine: Array) -> None:
+    """Refuses an affine that lays different voxels onto one point, which has no orientation."""
+    axes = [axis for axis, length in enumerate(shape) if length > 1]
+    if len(shape) < 3 or not axes:
+        return
+    columns = affine[:3, axes]
+    if not np.isfinite(affine).all() or np.linalg.matrix_rank(columns) < len(axes):
+        raise InputError(
+            f"{path}: its affine must give each voxel a place of its own, got a singular matrix; "
+            "write the affine anew (as that of the file it was made from)"
+        )
 
 
 def geometry_of(shape: tuple[int, ...], affine: Array, zooms: tuple[float, ...]) -> Geometry:

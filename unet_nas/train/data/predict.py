@@ -99,6 +99,7 @@ def _raws(
     reading = Reading(
         pages=preprocessing.pages,
         keep_alpha=preprocessing.channels is not None,
+        choosable=False,
         nodata=preprocessing.nodata,
         channel_axis=preprocessing.channel_axis,
         dims=preprocessing.spatial_dims,

@@ -14,7 +14,7 @@ import numpy as np
 from unet_nas.errors import InputError
 from unet_nas.train.data.cases import Array
 from unet_nas.train.data.config import DataConfig
-from unet_nas.train.data.files import Reading, count_pages, read_image, read_mask
+from unet_nas.train.data.files import Reading, count_pages, read_image, read_mask, refuse_apart
 from unet_nas.train.data.names import ENDINGS, by, ending, listed, stem
 from unet_nas.train.data.paths import find_folder
 from unet_nas.train.data.raw import Item, Listing, RawCase
@@ -250,6 +250,8 @@ def _read(image: Path, masks: tuple[Path, ...], reading: Reading, labels: Labels
             f"{image}: is {by(raw.image.shape[1:])} and its mask {masks[0].name} {by(like)}; "
             "image and mask must have the same size"
         )
+    for one, path in zip(found, masks, strict=True):
+        refuse_apart(raw, image, one, path)
     return replace(raw, mask=mask)
 
 

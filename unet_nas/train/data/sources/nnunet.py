@@ -15,7 +15,7 @@ import numpy as np
 from unet_nas.errors import InputError
 from unet_nas.train.data.cases import IGNORE, Array, Part
 from unet_nas.train.data.config import DataConfig
-from unet_nas.train.data.files import Reading, read_image, read_mask
+from unet_nas.train.data.files import Reading, read_image, read_mask, refuse_apart
 from unet_nas.train.data.names import ENDINGS, by, listed
 from unet_nas.train.data.paths import find_folder
 from unet_nas.train.data.raw import Item, Listing, RawCase
@@ -145,6 +145,7 @@ def _read(images: Sequence[Path], label: Path, about: _Description, reading: Rea
                 f"{path}: has the shape {by(part.image.shape[1:])} and its mask {label.name} "
                 f"{by(mask.image.shape[1:])}; image and mask must have the same size"
             )
+        refuse_apart(part, path, mask, label)
     valid = [part.valid for part in parts if part.valid is not None]
     return replace(
         parts[0],

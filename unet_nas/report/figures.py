@@ -200,7 +200,8 @@ def slice_plots(findings: Findings) -> list[Plot]:
     score = findings.score
     if score is None:
         return []
-    entries = [e for e in findings.trials if e.value(score) is not None]
+    known = [e for e in findings.trials if e.value(score) is not None]
+    entries = [e for e in known if e.record.state != "failed"]  # its score is a stand-in
     return [
         plot
         for name in _parameters(findings, entries)[:_SLICES]

@@ -145,7 +145,8 @@ def _finals(findings: Findings, x: Quantity, y: Quantity) -> Series | None:
         [_at(entry, x) for entry, _ in known],
         means,
         "final",
-        [mean - spread for mean, spread in zip(means, spreads, strict=True)],
+        # a score that is nowhere below 0 has no error bar that reaches there
+        [max(mean - spread, min(mean, 0.0)) for mean, spread in zip(means, spreads, strict=True)],
         [mean + spread for mean, spread in zip(means, spreads, strict=True)],
         [
             f"{escape(entry.label)}: {finals.mean:.4f}, {len(finals.scores)} seeds"

@@ -3,6 +3,7 @@
 import json
 import re
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -169,3 +170,9 @@ def test_depth_histogram_shows_a_collapse(tmp_path):
 def test_figures_of_an_empty_study_are_none(tmp_path):
     run = read_run(Writer(tmp_path).write([]))
     assert [name for name in figure_files(Findings.of([run])) if "importances" not in name] == []
+
+
+def test_failed_trials_have_no_point_in_slices(tmp_path):
+    writer = Writer(tmp_path)
+    failed = [replace(writer.record(n), state="failed", objectives={"dice": 0.0}) for n in range(9)]
+    assert figures.slice_plots(Findings.of([read_run(writer.write(failed, examples=()))])) == []

@@ -14,6 +14,7 @@ from PIL import Image
 from tests.support.studies import DICE, MACS, MEMORY, NASTY, Writer, write_many, write_study
 from unet_nas.errors import InputError
 from unet_nas.records import RunHeader, read_run
+from unet_nas.report import figures
 from unet_nas.report.diagnosis_section import principles_of
 from unet_nas.report.examples import CLASS_COLORS, examples_of, signal_picture
 from unet_nas.report.findings import Findings
@@ -290,6 +291,21 @@ def test_write_report_writes_page_and_tables(tmp_path, study):
     assert path == tmp_path / "out" / "index.html"
     assert told == ["reading the records", "writing the page of 24 trials"]
     assert write_report([study], tmp_path / "out", paper=False) == path  # a second time as well
+
+
+def test_one_trial_and_an_error_bar_end_where_they_should(tmp_path):
+    writer = Writer(tmp_path / "run")
+    trial = writer.record(0)
+    longer = [
+        replace(trial, kind="finalist", seed=seed, number=None, test={"dice": value})
+        for seed, value in enumerate((0.0, 0.4))
+    ]
+    folder = writer.write([trial, *longer], examples=())
+    told: list[str] = []
+    write_report(folder, tmp_path / "out", paper=False, progress=told.append)
+    assert told[-1] == "writing the page of 1 trial"
+    plot = figures.pareto_plots(Findings.of([read_run(folder)]))[0]
+    assert list(plot.series[-1].low) == [0.0]  # mean 0.2, SD 0.28
 
 
 def test_what_is_no_run_is_refused(tmp_path):

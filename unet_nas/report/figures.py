@@ -145,7 +145,8 @@ def _finals(findings: Findings, x: Quantity, y: Quantity) -> Series | None:
         [_at(entry, x) for entry, _ in known],
         means,
         "final",
-        [mean - spread for mean, spread in zip(means, spreads, strict=True)],
+        # a score that is nowhere below 0 has no error bar that reaches there
+        [max(mean - spread, min(mean, 0.0)) for mean, spread in zip(means, spreads, strict=True)],
         [mean + spread for mean, spread in zip(means, spreads, strict=True)],
         [
             f"{escape(entry.label)}: {finals.mean:.4f}, {len(finals.scores)} seeds"
@@ -200,7 +201,8 @@ def slice_plots(findings: Findings) -> list[Plot]:
     score = findings.score
     if score is None:
         return []
-    entries = [e for e in findings.trials if e.value(score) is not None]
+    known = [e for e in findings.trials if e.value(score) is not None]
+    entries = [e for e in known if e.record.state != "failed"]  # its score is a stand-in
     return [
         plot
         for name in _parameters(findings, entries)[:_SLICES]

@@ -61,7 +61,8 @@ def write_report(
     tell = progress or _silent
     tell("reading the records")
     findings = Findings.of([read_run(path) for path in folders])
-    tell(f"writing the page of {len(findings.trials):,} trials")
+    count = len(findings.trials)
+    tell(f"writing the page of {count:,} trial{'' if count == 1 else 's'}")
     written = write_files(out, {PAGE: page_html(findings).encode()}, force=True)
     if paper:
         from unet_nas.report.figure_files import figure_files  # noqa: PLC0415 - takes a second

@@ -44,6 +44,11 @@ def find_trial(text: str) -> tuple[Run, TrialRecord]:
     raise InputError(f"{text}: {_offer(run, name, list(found))}")
 
 
+def run_above(folder: Path) -> Path | None:
+    """Returns the folder of the run that a folder lies in, if it lies in one."""
+    return next((above for above in folder.resolve().parents if (above / HEADER).exists()), None)
+
+
 def best_trial(run: Run) -> TrialRecord:
     """Returns the feasible trial with the best value of the first objective.
 

@@ -21,6 +21,7 @@ from unet_nas.operators.fields import Flag, Options
 from unet_nas.records.study import ObjectiveSpec
 from unet_nas.space.budget import Count, Seconds
 from unet_nas.text.sentences import did_you_mean
+from unet_nas.text.validation import faults_error
 from unet_nas.train.metric_names import ACCURACY, accuracy, base_name
 from unet_nas.units import format_count
 
@@ -80,7 +81,7 @@ def _known(names: tuple[str, ...], what: str, suffix: str) -> AfterValidator:
         fix = did_you_mean(choice.type, names) or f"write {names[0]}"
         rule = f"must be {', '.join(names)}, or the name of a {what} class of Optuna"
         fault = Fault(("type",), rule, repr(choice.type), fix)
-        raise PydanticCustomError("faults", "{summary}", {"summary": rule, "faults": [fault]})
+        raise faults_error([fault], rule)
 
     return AfterValidator(check)
 
@@ -118,7 +119,7 @@ class Finalists(Options):
         if len(given) > 1:
             rule = f"must stand alone: {' and '.join(given)} are given"
             fault = Fault((given[1],), rule, fix=f"remove {given[1]}")
-            raise PydanticCustomError("faults", "{summary}", {"summary": rule, "faults": [fault]})
+            raise faults_error([fault], rule)
         return self
 
     def budget(
@@ -253,7 +254,7 @@ class Baseline(Options):
         faults = list(self._faults())
         if faults:
             summary = "; ".join(fault.rule for fault in faults)
-            raise PydanticCustomError("faults", "{summary}", {"summary": summary, "faults": faults})
+            raise faults_error(faults, summary)
         return self
 
     def _faults(self) -> Iterator[Fault]:
@@ -290,7 +291,7 @@ class Sections(BaseModel):
         faults = [*self._objective_faults(), *self._baseline_faults()]
         if faults:
             summary = "; ".join(fault.rule for fault in faults)
-            raise PydanticCustomError("faults", "{summary}", {"summary": summary, "faults": faults})
+            raise faults_error(faults, summary)
         return self
 
     @property

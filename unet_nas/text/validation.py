@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticCustomError
 
 from unet_nas.errors import DocumentError, Fault, Path
 from unet_nas.text.document import (
@@ -29,7 +30,7 @@ from unet_nas.text.document import (
 if TYPE_CHECKING:
     from unet_nas.text.sentences import Trouble
 
-__all__ = ["error_of", "unknown_sections", "validate"]
+__all__ = ["error_of", "faults_error", "unknown_sections", "validate"]
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -51,7 +52,7 @@ def validate(
     Args:
         document: The document, whose kept faults are reported too.
         model: The pydantic model of the section. A validator of its own raises
-            ``PydanticCustomError("faults", "{summary}", {"faults": [Fault(...), ...]})``.
+            `faults_error`.
         at: Keys to the section.
         sections: The top-level keys that the document may have.
 
@@ -79,6 +80,16 @@ def validate(
     faults = _all_faults(copy.deepcopy(tree), model, inside)
     found += [place(_below(at, fault), document) for fault in faults]
     raise document_error(found, document.name)
+
+
+def faults_error(faults: Sequence[Fault], summary: str) -> PydanticCustomError:
+    """Return what a validator of a model raises to report faults as they are.
+
+    Args:
+        faults: With paths from the model on.
+        summary: What pydantic's own error says.
+    """
+    return PydanticCustomError("faults", "{summary}", {"summary": summary, "faults": list(faults)})
 
 
 def error_of(fields: dict[str, Any], model: type[BaseModel]) -> DocumentError:

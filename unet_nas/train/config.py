@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import ConfigDict, Field, Strict, model_validator
-from pydantic_core import PydanticCustomError
 
 from unet_nas.errors import Fault
 from unet_nas.operators.fields import Flag
 from unet_nas.space.budget import Conditions, Seconds
+from unet_nas.text.validation import faults_error
 from unet_nas.train.data.options import Augment
 
 __all__ = ["Schedule", "TrainConfig"]
@@ -64,7 +64,7 @@ class TrainConfig(Conditions):
         faults = list(self._faults())
         if faults:
             summary = "; ".join(f"{fault.path[0]} {fault.rule}" for fault in faults)
-            raise PydanticCustomError("faults", "{summary}", {"summary": summary, "faults": faults})
+            raise faults_error(faults, summary)
         return self
 
     def _faults(self) -> Iterator[Fault]:

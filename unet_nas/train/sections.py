@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unet_nas.errors import InputError
-from unet_nas.records.lookup import find_trial, names_trial
+from unet_nas.records.lookup import find_trial, names_trial, run_above
 from unet_nas.records.study import HEADER, RECORD, RunHeader, TrialRecord
 from unet_nas.text import (
     Document,
@@ -129,9 +129,8 @@ def data_config(
 
 def _of_run(document: Document, file: str) -> Document:
     """Returns the file of the run that a trial's architecture lies in."""
-    above = [] if file.startswith(PREFIX) else Path(file).resolve().parents
-    run = next((folder for folder in above if (folder / HEADER).exists()), None)
-    if run is None or _record_beside(file) is None:
+    run = None if _record_beside(file) is None else run_above(Path(file).parent)
+    if run is None:
         raise InputError(
             f"{document.name} has no section data; give --data FOLDER, or a YAML file with one"
         )

@@ -11,7 +11,7 @@ import torch
 
 from unet_nas.audit.memory import Device, Precision
 from unet_nas.errors import InputError
-from unet_nas.records.lookup import find_trial, names_trial
+from unet_nas.records.lookup import find_trial, names_trial, run_above
 from unet_nas.records.study import HEADER, RECORD, RunHeader, TrialRecord
 from unet_nas.train.config import TrainConfig
 from unet_nas.train.data.predict import list_images, read_images, write_prediction
@@ -94,7 +94,7 @@ def _of_folder(folder: Path) -> tuple[tuple[int, ...], dict[str, Any] | None, Pr
         trained = read_trained(folder)
         return trained.patch_size, trained.preprocessing, trained.precision  # type: ignore[return-value]
     record = TrialRecord.from_json((folder / RECORD).read_bytes())
-    run = next((above for above in folder.resolve().parents if (above / HEADER).exists()), None)
+    run = run_above(folder)
     if run is None or record.weights is None:
         what = WEIGHTS if run else f"a {HEADER} above it"
         raise InputError(f"{folder} is no trial that can predict: it lacks {what}")

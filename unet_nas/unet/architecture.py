@@ -22,7 +22,6 @@ from pydantic import (
     ValidationInfo,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 from typing_extensions import TypeAliasType
 
 from unet_nas.errors import Fault, Path
@@ -55,6 +54,7 @@ from unet_nas.operators.unit import (
     ReLU,
 )
 from unet_nas.operators.upsample import TransposedConv, Upsample
+from unet_nas.text.validation import faults_error
 
 if TYPE_CHECKING:
     from unet_nas.operators.builder import Graph
@@ -255,7 +255,7 @@ class Architecture(StageOptions):
                 info.context.graph = graph
         if faults:
             summary = "; ".join(_sentence(fault) for fault in faults)
-            raise PydanticCustomError("faults", "{summary}", {"summary": summary, "faults": faults})
+            raise faults_error(faults, summary)
         return self
 
     def features_per_stage(self) -> tuple[int, ...]:

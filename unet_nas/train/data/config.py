@@ -8,10 +8,10 @@ from math import isnan
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import BeforeValidator, Discriminator, Field, Strict, Tag, model_validator
-from pydantic_core import PydanticCustomError
 
 from unet_nas.errors import Fault
 from unet_nas.operators.fields import Flag, Options
+from unet_nas.text.validation import faults_error
 from unet_nas.train.data.sources.options import Source, Synthetic
 
 __all__ = ["Colour", "DataConfig", "MaskValue", "Split"]
@@ -131,7 +131,7 @@ class DataConfig(Options):
         faults = list(self._faults())
         if faults:
             summary = "; ".join(f"{fault.path[0]} {fault.rule}" for fault in faults)
-            raise PydanticCustomError("faults", "{summary}", {"summary": summary, "faults": faults})
+            raise faults_error(faults, summary)
         return self
 
     def _faults(self) -> Iterator[Fault]:

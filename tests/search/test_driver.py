@@ -7,13 +7,14 @@ from functools import partial
 import optuna
 import pytest
 
-from tests.support.searching import TEXT, Fake, make_fake
+from tests.support.searching import TEXT, Fake, make_broken, make_fake
 from unet_nas.cli import main
 from unet_nas.errors import InputError, UnetNasError
 from unet_nas.records.study import TrialFailure, read_run
 from unet_nas.search import driver
 from unet_nas.search.driver import Options, search
 from unet_nas.search.evaluate import Outcome
+from unet_nas.search.failures import HopelessError
 from unet_nas.search.folder import Folder
 from unet_nas.search.load import load_study
 
@@ -182,15 +183,12 @@ def test_what_cannot_be_searched_is_told_before_anything_trains(tmp_path, assign
     assert evaluator.seen == []
 
 
-def test_a_search_in_which_everything_fails_ends(tmp_path):
-    class Broken(Fake):
-        def evaluate(self, job, on_point):
-            raise RuntimeError("the disk of the data is gone")
-
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_search_in_which_everything_fails_ends(tmp_path, workers):
     with pytest.raises(
-        UnetNasError, match=r"first 5 trials have all failed.*RuntimeError: the disk"
+        HopelessError, match=r"first \d trials have all failed.*RuntimeError: the disk"
     ):
-        run(tmp_path, make=lambda *_: Broken())
+        run(tmp_path, make=make_broken, workers=workers)
 
 
 def test_a_search_without_a_complete_trial_says_why(tmp_path, capsys):

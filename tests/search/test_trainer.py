@@ -10,6 +10,7 @@ from unet_nas.audit.audit import audit
 from unet_nas.cli import main
 from unet_nas.records.study import read_run
 from unet_nas.search.evaluate import Job
+from unet_nas.search.folder import CHECKPOINT
 from unet_nas.search.load import load_study
 from unet_nas.search.trainer import Trainer
 from unet_nas.search.workplace import make_trainer
@@ -98,3 +99,34 @@ def test_a_device_that_is_not_there(device):
         pytest.skip("there is a GPU")
     with pytest.raises(InputError, match="device cuda needs a GPU"):
         make_trainer(load_study(FILE), device, 0)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_finalist_goes_on_from_its_checkpoint(tmp_path, whole):
+    """Killed at its second step, it ends as if it had not been; a broken checkpoint is dropped."""
+    study = load_study(FILE)
+    trainer = make_trainer(study, "cpu", 0)
+    tree = {"depth": 1, "width": 2, "in_channels": 1, "classes": trainer.task.classes}
+    config = TrainConfig(patch_size=16, batch_size=2, steps=4, validations=2)
+    train = config.model_dump(mode="json")
+    undisturbed = trainer.evaluate(
+        Job("finalist", "#0", tmp_path / "one", 3, train, tree), lambda point: False
+    )
+
+    class KilledError(BaseException):
+        pass
+
+    def kill(point):
+        raise KilledError
+
+    job = Job("finalist", "#0", tmp_path / "two", 3, train, tree)
+    with pytest.raises(KilledError):
+        trainer.evaluate(job, kill)
+    checkpoint = job.folder / CHECKPOINT
+    if not whole:
+        checkpoint.write_bytes(checkpoint.read_bytes()[:100])
+    points = []
+    ended = trainer.evaluate(job, lambda point: points.append(point.step))
+    assert points == ([4] if whole else [2, 4])
+    assert ended.files["weights.safetensors"] == undisturbed.files["weights.safetensors"]
+    assert ended.test == undisturbed.test

@@ -82,6 +82,17 @@ def make_fake(study: Study, device: str, seed: int) -> Fake:
     return Fake()
 
 
+class Broken(Fake):
+    """Every training raises."""
+
+    def evaluate(self, job, on_point):
+        raise RuntimeError("the disk of the data is gone")
+
+
+def make_broken(study: Study, device: str, seed: int) -> Fake:
+    return Broken()
+
+
 def make_slow(study: Study, device: str, seed: int) -> Fake:
     return Fake(pause_s=0.1)
 

@@ -182,6 +182,6 @@ def _finals_table(result: Result) -> Any:
     )
     caption = (
         "finalists and baselines on the test cases, which no selection has seen; mean ± standard "
-        "deviation over the seeds of the longer training. They were chosen on the validation cases"
+        "deviation over the seeds of the longer training; finalists were chosen on validation cases"
     )
     return Table(columns, tuple(rows), caption)

@@ -10,7 +10,7 @@ from unet_nas.records.study import Timing, TrialRecord
 from unet_nas.search.baselines import architecture_of
 from unet_nas.search.config import Baseline
 from unet_nas.search.evaluate import Job, now
-from unet_nas.search.folder import only_one
+from unet_nas.search.folder import CHECKPOINT, only_one
 from unet_nas.search.front import selected
 from unet_nas.search.trials import finished_record, trained
 from unet_nas.search.workplace import Workplace
@@ -130,4 +130,5 @@ def _run(place: Workplace, job: Job) -> TrialRecord:
     timing = Timing(started, now(), **parts, overhead_s=max(0.0, spent))
     record = finished_record(place, job, outcome, timing)
     place.folder.write_record(job.folder, record, outcome.files)
+    (job.folder / CHECKPOINT).unlink(missing_ok=True)
     return record

@@ -17,9 +17,11 @@ from unet_nas.errors import InputError
 from unet_nas.files import write_files
 from unet_nas.records.study import HEADER, RECORD, RunHeader, TrialFailure, TrialRecord
 
-__all__ = ["Folder", "Tenancy", "slug"]
+__all__ = ["CHECKPOINT", "Folder", "Tenancy", "slug"]
 
 SPACE = "space.yaml"
+CHECKPOINT = "checkpoint.safetensors"
+"""Of a baseline or a finalist, until it has a record."""
 _OWNER, _MEMBERS = ".run.lock", ".members.lock"
 _RECORD_JSON = TypeAdapter(TrialRecord)
 _HEADER_JSON = TypeAdapter(RunHeader)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from io import BytesIO
 from time import perf_counter
 from typing import Any
@@ -22,6 +23,8 @@ from unet_nas.profile.worker import conditions
 from unet_nas.profile.workload import Workload
 from unet_nas.records import Profile
 from unet_nas.search.evaluate import Job, OnPoint, Outcome
+from unet_nas.search.folder import CHECKPOINT
+from unet_nas.train.checkpoint import CheckpointError
 from unet_nas.train.config import TrainConfig
 from unet_nas.train.data.cases import Dataset, Task
 from unet_nas.train.examples import examples
@@ -100,7 +103,14 @@ class Trainer:
             if not is_out_of_memory(error):
                 raise
             return Outcome("failed", failure=out_of_memory(error, "in building"))
-        fitted = fit(
+        fitted = self._fit(module, config, job, on_point)
+        return self._outcome(job, config, module, fitted, costs)
+
+    def _fit(self, module: nn.Module, config: TrainConfig, job: Job, on_point: OnPoint) -> Fit:
+        """Trains; baselines and finalists, which are no trials of Optuna, go on after a kill."""
+        checkpoint = None if job.kind == "trial" else job.folder / CHECKPOINT
+        train = partial(
+            fit,
             module,
             self.data,
             config,
@@ -109,8 +119,14 @@ class Trainer:
             score_name=self.score_name,
             metrics=self.metrics,
             on_point=on_point,
+            checkpoint=checkpoint,
         )
-        return self._outcome(job, config, module, fitted, costs)
+        try:
+            return train()
+        except CheckpointError:  # of another train section or other data: it is of no use
+            assert checkpoint is not None, "only a checkpoint raises it"
+            checkpoint.unlink()
+            return train()
 
     def _cuda_devices(self) -> list[int]:
         return [torch.cuda.current_device()] if self.device == "cuda" else []

@@ -16,6 +16,7 @@ from multiprocessing.process import BaseProcess
 
 from unet_nas.errors import UnetNasError
 from unet_nas.search.evaluate import Job
+from unet_nas.search.failures import HopelessError
 from unet_nas.search.finalists import run_jobs
 from unet_nas.search.recovery import Undertaker
 from unet_nas.search.storage import storage_errors
@@ -49,6 +50,7 @@ def run_workers(
 
     Raises:
         KeyboardInterrupt: if a person stopped them.
+        HopelessError: if the first trials all fail.
         UnetNasError: if none of them came to the end.
     """
     context = multiprocessing.get_context("spawn")
@@ -89,6 +91,8 @@ def _watch(
                 continue
             if process.exitcode == _INTERRUPTED:
                 raise KeyboardInterrupt
+            if said is not None and said[0] == "hopeless":
+                raise HopelessError(said[1])
             reason = said[1] if said else f"it was killed (exit code {process.exitcode})"
             troubles.append(reason)
             undertaker.sweep(dead_worker=f"{socket.gethostname()}:{process.pid}")
@@ -140,6 +144,9 @@ def _work(order: Order, jobs: Sequence[Job] | None, parent: Connection) -> None:
         parent.send(("ended", ending))
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
+    except HopelessError as error:
+        parent.send(("hopeless", str(error)))
+        sys.exit(1)
     except UnetNasError as error:
         parent.send(("failed", str(error)))
         sys.exit(1)

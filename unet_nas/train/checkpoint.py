@@ -27,11 +27,15 @@ if TYPE_CHECKING:
     from unet_nas.train.data.cases import Dataset
     from unet_nas.train.data.patches import Patches
 
-__all__ = ["Identity", "Parts", "State", "identify", "read", "write"]
+__all__ = ["CheckpointError", "Identity", "Parts", "State", "identify", "read", "write"]
 
 Identity: TypeAlias = dict[str, Any]
 FORMAT = 1
 _KEY = "unet_nas"
+
+
+class CheckpointError(InputError):
+    """A file is not the checkpoint of the training that is asked for."""
 
 
 @dataclass(slots=True)
@@ -138,7 +142,7 @@ def read(path: Path, identity: Identity, parts: Parts) -> tuple[State, dict[str,
         The numbers and the best weights.
 
     Raises:
-        InputError: if the file is not a checkpoint of this training.
+        CheckpointError: if the file is not a checkpoint of this training.
     """
     if not path.exists():
         return None
@@ -148,7 +152,7 @@ def read(path: Path, identity: Identity, parts: Parts) -> tuple[State, dict[str,
             _refuse_other(path, plain, identity)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise InputError(
+        raise CheckpointError(
             f"{path} is not a checkpoint of a training; delete it to begin anew"
         ) from error
     groups: dict[str, dict[str, Tensor]] = {}
@@ -171,7 +175,7 @@ def read(path: Path, identity: Identity, parts: Parts) -> tuple[State, dict[str,
 def _refuse_other(path: Path, plain: dict[str, Any], identity: Identity) -> None:
     """Refuses a checkpoint of a newer version or of another training."""
     if plain["format"] > FORMAT:
-        raise InputError(f"{path} was written by a newer unet_nas; update this one")
+        raise CheckpointError(f"{path} was written by a newer unet_nas; update this one")
     before = plain["state"]["identity"]
     now = json.loads(json.dumps(identity))
     other = next((key for key in now if now[key] != before.get(key)), None)
@@ -182,7 +186,7 @@ def _refuse_other(path: Path, plain: dict[str, Any], identity: Identity) -> None
     said = sentences.get(
         other, f"of a training with {other} {before.get(other)}, and {now[other]} is asked for"
     )
-    raise InputError(f"{path} is a checkpoint {said}; delete it, or write to another folder")
+    raise CheckpointError(f"{path} is a checkpoint {said}; delete it, or write to another folder")
 
 
 def _generators(device: torch.device) -> dict[str, Tensor]:

@@ -1,11 +1,13 @@
 """Is what a search finds better than known networks of the same size, and than random search?
 
 ``python finalists.py nuclei ../../shared/data/nuclei`` in this folder searches one of the ready
-spaces with 20 trials and takes its best finalist (by the mean score on validation); searches it
-with 20 random trials and takes the best; scales the 2015 network and nnU-Net's plain one to the
-finalist's parameter count; trains all four with five seeds for the same number of steps and scores
-them on the test cases, which nothing before has seen. The differences to the finalist are paired
-by seed; intervals are Student's at 95 %. Writes ``results/finalists-NAME.json``.
+spaces with 20 trials for the best Dice and takes its best finalist (by the mean score on
+validation); searches it with 20 random trials of another seed and takes the best; scales the 2015
+network and nnU-Net's plain one to the finalist's parameter count, as deep as published (or as fits
+the patch) and as deep as the finalist; trains all with five seeds for the same number of steps and
+scores them on the test cases, which nothing before has seen. The differences to the finalist are
+paired by seed; intervals are Student's at 95 %. Writes ``results/finalists-NAME.json``. Started
+again, it goes on with what lies in ``--work``.
 """
 
 import argparse
@@ -13,7 +15,8 @@ import json
 import subprocess
 import sys
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -28,6 +31,7 @@ from unet_nas.search.baselines import architecture_of, scaled
 from unet_nas.search.config import Baseline
 from unet_nas.search.load import load_study
 from unet_nas.train.config import TrainConfig
+from unet_nas.train.data.cases import Task
 from unet_nas.train.data.load import load_data
 from unet_nas.unet.architecture import Architecture
 from unet_nas.unet.dump import to_tree
@@ -36,10 +40,13 @@ from unet_nas.unet.graph import lower
 ROOT = Path(__file__).parents[1]
 TRIALS = 20
 SEEDS = 5
-#: of the last training, in steps of a trial
+#: steps of finalists and of the last training, in steps of a trial
 LONGER = 3
-FINALISTS = "search.finalists={count: 3, seeds: 3, factor: 1}"
-KNOWN = {"2015": ["padding=same"], "nnunet-plain": ["deep_supervision=0"]}
+FINALISTS = f"search.finalists={{count: 3, seeds: 3, factor: {LONGER}}}"
+KNOWN = {
+    "2015": ("preset:unet-2015", "padding=same"),
+    "nnunet-plain": ("preset:nnunet-plain", "deep_supervision=0"),
+}
 
 
 def main() -> None:
@@ -49,28 +56,30 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--work", type=Path, help="folder of the searches and their trainings")
     options = parser.parse_args()
+    work = options.work or Path(tempfile.gettempdir()) / f"finalists-{options.space}"
     settings = [f"data.source={options.data.resolve()}", "baselines=[]", "objectives=[dice]"]
     file = ROOT / "search_spaces" / f"{options.space}.yaml"
-    with tempfile.TemporaryDirectory() as folder:
-        found = search(file, Path(folder, "search"), settings, options)
-        at_random = [*settings, "search.sampler=random", "search.finalists=0"]
-        lucky = search(file, Path(folder, "random"), at_random, options)
+    ours = [*settings, "search.sampler=tpe", FINALISTS]
+    found = search(file, work / "search", ours, options.seed, options.jobs)
+    at_random = [*settings, "search.sampler=random", "search.finalists=0"]
+    lucky = search(file, work / "random", at_random, options.seed + 1_000, options.jobs)
     winner = best_finalist(found)
     contenders = {
-        "finalist": (winner.architecture, winner.train),
+        "finalist": taken(winner),
         "best of random": taken(best_trial(lucky)),
         **known_networks(load_study(str(file), settings), winner),
     }
-    save(options, contenders, scores_of(contenders, file, settings, options.jobs), found)
+    scores = scores_of(contenders, file, settings, options.jobs, work)
+    save(options.space, contenders, scores, found)
 
 
-def search(file: Path, out: Path, settings: list[str], options: argparse.Namespace) -> Run:
+def search(file: Path, out: Path, settings: list[str], seed: int, jobs: int) -> Run:
     """Runs the command that a person would type."""
     command = [sys.executable, "-m", "unet_nas.cli", "search", str(file), "--out", str(out)]
-    command += ["--trials", str(TRIALS), "--workers", str(options.jobs)]
-    command += ["--seed", str(options.seed)]
-    for setting in [*settings, *([] if "random" in out.name else [FINALISTS])]:
+    command += ["--trials", str(TRIALS), "--workers", str(jobs), "--seed", str(seed)]
+    for setting in settings:
         command += ["--set", setting]
     subprocess.run(command, check=True, cwd=ROOT)
     return read_run(out)
@@ -99,37 +108,59 @@ def taken(record: TrialRecord) -> tuple[dict[str, Any] | None, dict[str, Any]]:
 
 
 def known_networks(study: Any, winner: TrialRecord) -> dict[str, Any]:
-    """Returns the published networks at the finalist's parameter count, as deep as fits."""
+    """Returns the published networks at the finalist's parameter count, each at two depths."""
     data = load_data(study.data, base=study.base)
     size = TrainConfig.model_validate(winner.train).size(data.task.spatial_dims)
     assert size is not None
+    assert winner.architecture is not None
     deepest = min(4, int(np.log2(min(size))) - 2)
-    made = {}
-    for name, settings in KNOWN.items():
-        network = "preset:unet-2015" if name == "2015" else "preset:nnunet-plain"
-        for depth in range(deepest, 0, -1):
-            entry = Baseline(network=network, set=(*settings, f"depth={depth}"))
-            architecture = architecture_of(entry, data.task, base=ROOT)
-            assert architecture is not None
-            try:
-                fitted = scaled(architecture, int(winner.costs["parameters"]))
-            except InputError:  # too deep for so few parameters
-                continue
-            made[name] = (to_tree(fitted), winner.train)
-            break
+    ours = Architecture.model_validate(winner.architecture).depth
+    parameters = int(winner.costs["parameters"])
+    made: dict[str, Any] = {}
+    for name, (network, setting) in KNOWN.items():
+        for label, depths in (("", range(deepest, 0, -1)), (f", depth {ours}", (ours,))):
+            tree = next(scaled_to(network, setting, depths, data.task, parameters), None)
+            if tree is not None and all(tree != other for other, _ in made.values()):
+                made[name + label] = (tree, winner.train)
     return made
 
 
+def scaled_to(
+    network: str, setting: str, depths: Any, task: Task, parameters: int
+) -> Iterator[dict[str, Any]]:
+    """Yields a network at every depth at which it can have so many parameters."""
+    for depth in depths:
+        entry = Baseline(network=network, set=(setting, f"depth={depth}"))
+        architecture = architecture_of(entry, task, base=ROOT)
+        assert architecture is not None
+        try:
+            yield to_tree(scaled(architecture, parameters))
+        except InputError:  # too deep for so few parameters
+            continue
+
+
 def scores_of(
-    contenders: dict[str, Any], file: Path, settings: list[str], jobs: int
+    contenders: dict[str, Any], file: Path, settings: list[str], jobs: int, work: Path
 ) -> dict[str, list[float]]:
     """Trains every contender with every seed, and returns the scores on the test cases."""
+    known = work / "scores.json"
+    done: dict[str, float] = json.loads(known.read_text("utf-8")) if known.exists() else {}
+    keys = {
+        (name, seed): json.dumps([*what, seed], sort_keys=True)
+        for seed in range(SEEDS)
+        for name, what in contenders.items()
+    }
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         waiting = {
-            name: [pool.submit(train, *what, file, settings, seed) for seed in range(SEEDS)]
-            for name, what in contenders.items()
+            pool.submit(train, *contenders[name], file, settings, seed): key
+            for (name, seed), key in keys.items()
+            if key not in done
         }
-        return {name: [job.result() for job in runs] for name, runs in waiting.items()}
+        for job in as_completed(waiting):
+            done[waiting[job]] = job.result()
+            known.write_text(json.dumps(done), "utf-8")
+            print(f"trained {len(done)} of {len(keys)}", file=sys.stderr)
+    return {name: [done[keys[name, seed]] for seed in range(SEEDS)] for name in contenders}
 
 
 def train(
@@ -161,7 +192,7 @@ def train(
 
 
 def save(
-    options: argparse.Namespace,
+    space: str,
     contenders: dict[str, Any],
     scores: dict[str, list[float]],
     run: Run,
@@ -169,7 +200,7 @@ def save(
     """Writes the scores with the differences to the finalist."""
     result = {
         **conditions("torch", "optuna"),
-        "space": options.space,
+        "space": space,
         "trials": TRIALS,
         "steps": LONGER * int(TrainConfig.model_validate(contenders["finalist"][1]).budget[1]),
         "sampler": run.header.sampler["type"],
@@ -189,7 +220,7 @@ def save(
         },
     }
     text = json.dumps(result, indent=1) + "\n"
-    (RESULTS / f"finalists-{options.space}.json").write_text(text, "utf-8")
+    (RESULTS / f"finalists-{space}.json").write_text(text, "utf-8")
     sys.stdout.write(text)
 
 

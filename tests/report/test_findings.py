@@ -10,9 +10,9 @@ import pytest
 from tests.support.studies import DICE, MACS, MEMORY
 from unet_nas.errors import InputError
 from unet_nas.records import ObjectiveSpec, Run, RunHeader, TrialRecord
+from unet_nas.records.pareto import front
 from unet_nas.report.effects import effects
 from unet_nas.report.findings import MOST_CARDS, Finals, Findings
-from unet_nas.report.pareto import front
 from unet_nas.report.quantities import COSTS, quantity_of
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from unet_nas.errors import InputError
 from unet_nas.records import ObjectiveSpec, Run, TrialRecord
-from unet_nas.report.pareto import Losses, as_losses, front, hypervolume, knee
+from unet_nas.records.pareto import Losses, as_losses, front, hypervolume, knee
 from unet_nas.report.quantities import COSTS, Quantity, quantity_of
 
 __all__ = ["Entry", "Finals", "Findings", "Recommendation"]

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_nas.records import Run
+from unet_nas.records.pareto import hypervolume_trace
 from unet_nas.report.findings import Entry, Findings, seconds_between
-from unet_nas.report.pareto import hypervolume_trace
 from unet_nas.report.plots import SERIES_ROLES, Axis, Plot, Role, Series
 
 __all__ = ["hypervolume_plots"]

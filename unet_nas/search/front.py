@@ -1,32 +1,33 @@
-"""The Pareto front among records, for selection and for the display while a search runs.
-
-Figures and their hypervolume are drawn from the records by the report; selection needs only
-who dominates whom.
-"""
+"""The Pareto front of a study: for selection, and for the display while a search runs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from unet_nas.records import pareto
 from unet_nas.records.study import ObjectiveSpec, TrialRecord
 
-__all__ = ["dominates", "front", "selected"]
+__all__ = ["front", "nondominated", "selected"]
 
 Values = Sequence[float]
 
 
-def dominates(a: Values, b: Values, objectives: Sequence[ObjectiveSpec]) -> bool:
-    """Tells whether one is nowhere worse and somewhere better.
+def nondominated(values: Sequence[Values], objectives: Sequence[ObjectiveSpec]) -> list[int]:
+    """Returns where nothing dominates, the best of the first objective first.
+
+    Of equal values the first ones are kept.
 
     >>> both = (ObjectiveSpec("dice", "maximize"), ObjectiveSpec("macs", "minimize"))
-    >>> dominates((0.9, 5), (0.8, 5), both), dominates((0.9, 5), (0.8, 4), both)
-    (True, False)
+    >>> nondominated([(0.8, 5), (0.9, 5), (0.7, 4), (0.9, 5)], both)
+    [1, 2]
     """
-    gains = [
-        x - y if spec.direction == "maximize" else y - x
-        for x, y, spec in zip(a, b, objectives, strict=True)
-    ]
-    return min(gains) >= 0 and max(gains) > 0
+    maximized = [spec.direction == "maximize" for spec in objectives]
+    losses = pareto.as_losses(values, maximized)
+    kept = {
+        tuple(losses[index]): index
+        for index in reversed(pareto.front(losses).nonzero()[0].tolist())
+    }
+    return sorted(kept.values(), key=lambda index: (losses[index, 0], index))
 
 
 def front(records: Iterable[TrialRecord], objectives: Sequence[ObjectiveSpec]) -> list[TrialRecord]:
@@ -34,17 +35,13 @@ def front(records: Iterable[TrialRecord], objectives: Sequence[ObjectiveSpec]) -
 
     Of records with equal values the first one is kept.
     """
-    kept: list[tuple[tuple[float, ...], TrialRecord]] = []
-    for record in records:
-        if not record.feasible or len(record.objectives) < len(objectives):
-            continue
-        mine = tuple(record.objectives[spec.name] for spec in objectives)
-        if any(other == mine or dominates(other, mine, objectives) for other, _ in kept):
-            continue
-        kept = [pair for pair in kept if not dominates(mine, pair[0], objectives)]
-        kept.append((mine, record))
-    sign = -1 if objectives[0].direction == "maximize" else 1
-    return [record for _, record in sorted(kept, key=lambda pair: sign * pair[0][0])]
+    known = [
+        record
+        for record in records
+        if record.feasible and len(record.objectives) == len(objectives)
+    ]
+    values = [[record.objectives[spec.name] for spec in objectives] for record in known]
+    return [known[index] for index in nondominated(values, objectives)]
 
 
 def selected(

@@ -20,7 +20,7 @@ from rich.text import Text
 from unet_nas.records.study import ObjectiveSpec, TrialFailure
 from unet_nas.search.candidates import SEEN
 from unet_nas.search.failures import failure_text
-from unet_nas.search.front import dominates
+from unet_nas.search.front import nondominated
 from unet_nas.search.ledger import Ledger
 from unet_nas.search.recovery import note_of
 from unet_nas.space.budget import format_limit
@@ -108,13 +108,9 @@ class Board:
         self.fallbacks += bool(note.get("fallback"))
         if trial.state != TrialState.COMPLETE or any(v > 0 for v in trial.constraints.values()):
             return
-        mine = tuple(trial.values or ())
-        if any(o == mine or dominates(o, mine, self.objectives) for o, _ in self.front):
-            return
-        self.front = [p for p in self.front if not dominates(mine, p[0], self.objectives)]
-        self.front.append((mine, trial.number))
-        sign = -1 if self.objectives[0].direction == "maximize" else 1
-        self.front.sort(key=lambda pair: sign * pair[0][0])
+        found = [*self.front, (tuple(trial.values or ()), trial.number)]
+        kept = nondominated([values for values, _ in found], self.objectives)
+        self.front = [found[index] for index in kept]
 
     def line(self, trial: FrozenTrial) -> str:
         """Returns a plain line on a trial that has ended."""

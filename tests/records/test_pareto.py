@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unet_nas.report.pareto import as_losses, front, hypervolume, hypervolume_trace, knee
+from unet_nas.records.pareto import as_losses, front, hypervolume, hypervolume_trace, knee
 
 
 def points(dims: int, most: int = 8):

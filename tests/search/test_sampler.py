@@ -4,9 +4,9 @@ import optuna
 import pytest
 
 from tests.support.searching import TEXT
-from unet_nas.search.candidates import SEEN, Candidates, suggest
+from unet_nas.search.candidates import OUTDONE, SEEN, Candidates, suggest
 from unet_nas.search.claims import MemoryClaims
-from unet_nas.search.config import SearchConfig
+from unet_nas.search.config import SearchConfig, Sections
 from unet_nas.search.load import load_study
 from unet_nas.search.makers import make_sampler, sampler_spec
 from unet_nas.search.sampler import FeasibleSampler, NothingLeftError
@@ -145,6 +145,41 @@ def test_uniform_draws_find_what_a_sampler_does_not():
         for _ in range(200):
             number += len(run(*grid, 1))
     assert len(draws) == number
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_the_largest_of_several_feasible_draws_wins(sampler):
+    """The draws of an equal wrapper without tournaments, in groups, have the same winners."""
+    study, wrapper = searcher(SPACE, sampler, objectives=1, tournament=4)
+    (won,) = run(study, wrapper, 1)
+    assert won.rejected[OUTDONE] == 3
+    plain, one_by_one = searcher(SPACE, sampler, objectives=1)
+    entrants = [draw.verdict.candidate.costs["macs"] for draw in run(plain, one_by_one, 4)]
+    assert won.verdict.candidate.costs["macs"] == max(entrants)
+
+
+def test_tournaments_lose_no_candidate():
+    numbers = []
+    for tournament in (1, 3):
+        study, wrapper = searcher(TEXT, "random", tournament=tournament, redraws=5)
+        draws = []
+        with pytest.raises(NothingLeftError, match="none is left"):
+            for _ in range(200):
+                draws += run(study, wrapper, 1)
+        numbers.append(len({draw.verdict.digest for draw in draws}))
+    assert numbers[0] == numbers[1] > 20
+
+
+def test_tournaments_are_for_tpe_with_one_accuracy():
+    def tournament(**sections):
+        return Sections(**sections).tournament
+
+    assert tournament() == 5
+    assert tournament(objectives="iou", search={"sampler": "tpe"}) == 5
+    assert tournament(objectives=["dice", "macs"]) == 1
+    assert tournament(objectives="macs") == 1
+    assert tournament(search={"sampler": "random"}) == 1
+    assert tournament(search={"sampler": "random", "tournament": 2}) == 2
 
 
 def test_the_same_network_by_other_values_is_seen():

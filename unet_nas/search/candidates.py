@@ -22,6 +22,7 @@ from unet_nas.space.load import Space
 from unet_nas.train.config import TrainConfig
 
 __all__ = [
+    "OUTDONE",
     "SEEN",
     "Candidates",
     "Verdict",
@@ -32,6 +33,8 @@ __all__ = [
 
 SEEN = "seen before"
 """Why a candidate is rejected that another trial has."""
+OUTDONE = "fewer MACs than another draw"
+"""Why a feasible candidate is not trained where draws compete for a trial."""
 _ORDER = ("rule", "size", "budget")
 
 

@@ -46,6 +46,7 @@ COSTS: dict[str, str] = {
 SAMPLERS = ("random", "tpe", "nsga2", "grid")
 PRUNERS = ("none", "median", "hyperband")
 LEAST_SEEDS = 3
+TOURNAMENT = 5
 
 _Number = Annotated[int, Strict(), Field(ge=1, le=10**9)]
 _CountOrZero = Annotated[int, Strict(), Field(ge=0, le=10**6)]
@@ -168,6 +169,11 @@ class SearchConfig(Options):
         Choice.model_construct(type="none"),
         description="none, median, hyperband, or {type: a pruner of Optuna, with its arguments}; "
         "for one objective that is an accuracy",
+    )
+    tournament: _Number | None = Field(
+        None,
+        description="feasible draws for one trial, of which the one with the most MACs is trained; "
+        f"{TOURNAMENT} for tpe where an accuracy is the only objective, else 1",
     )
     redraws: _CountOrZero = Field(
         100, description="draws of the sampler for one trial before a uniform one takes its place"
@@ -298,6 +304,19 @@ class Sections(BaseModel):
     def accuracy(self) -> str:
         """The accuracy that training curves show: the first among the objectives, or Dice."""
         return next((name for name in self.objectives if is_accuracy(name)), "dice")
+
+    @property
+    def tournament(self) -> int:
+        """Feasible draws for one trial.
+
+        Within a budget networks that use more of it are on average more accurate, and MACs are
+        known before training. With a cost among the objectives small networks are wanted too,
+        and samplers other than TPE repeat themselves or are uniform on purpose.
+        """
+        if self.search.tournament is not None:
+            return self.search.tournament
+        accurate = len(self.objectives) == 1 and is_accuracy(self.objectives[0])
+        return TOURNAMENT if accurate and self.search.sampler.type == "tpe" else 1
 
     def _objective_faults(self) -> Iterator[Fault]:
         for index, name in enumerate(self.objectives):

@@ -65,6 +65,7 @@ def new_header(
         data=place.evaluator.summary,
         sampler={
             **place.sampler_made.record,
+            "tournament": place.study.sections.tournament,
             "redraws": place.study.search.redraws,
             "uniform_draws": place.study.search.uniform_draws,
         },

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from unet_nas.records.study import ObjectiveSpec, TrialFailure
-from unet_nas.search.candidates import SEEN
+from unet_nas.search.candidates import OUTDONE, SEEN
 from unet_nas.search.failures import failure_text
 from unet_nas.search.front import nondominated
 from unet_nas.search.ledger import Ledger
@@ -83,7 +83,8 @@ class Board:
     def feasible_share(self) -> float | None:
         """The share of the draws that exist, align and fit; None before the first."""
         drawn = self.done + sum(self.rejected.values())
-        return (self.done + self.rejected[SEEN]) / drawn if drawn else None
+        fit = self.done + self.rejected[SEEN] + self.rejected[OUTDONE]
+        return fit / drawn if drawn else None
 
     @property
     def left_s(self) -> float | None:

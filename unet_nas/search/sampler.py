@@ -2,16 +2,17 @@
 
 `FeasibleSampler` stands around any sampler of Optuna. When a trial asks for its parameters, the
 inner sampler draws a whole candidate; arithmetic judges it before anything is written; and the
-inner sampler draws again until one is feasible and no other trial's. After a capped number of
-draws a uniform one takes over, which finds every candidate in the end. The inner sampler learns
-from finished trials as ever: it only ever sees feasible ones.
+inner sampler draws again until one is feasible and no other trial's; or until several are, of which
+the one with the most MACs wins the trial. After a capped number of draws a uniform one takes over,
+which finds every candidate in the end. The inner sampler learns from finished trials as ever: it
+only ever sees feasible ones.
 """
 
 from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from time import perf_counter
@@ -23,7 +24,7 @@ from optuna.study import Study as OptunaStudy
 from optuna.trial import FrozenTrial, TrialState
 
 from unet_nas.errors import InputError, UnetNasError
-from unet_nas.search.candidates import SEEN, Candidates, Verdict, distribution_of
+from unet_nas.search.candidates import OUTDONE, SEEN, Candidates, Verdict, distribution_of
 from unet_nas.search.claims import Claims
 from unet_nas.space.domains import Domain, Scalar
 from unet_nas.space.sample import Assignment, RankPicker, assign, draw
@@ -78,6 +79,7 @@ class FeasibleSampler(BaseSampler):
         candidates: the space.
         claims: who has which candidate.
         seed: of the uniform draws.
+        tournament: feasible draws of the inner sampler that compete for one trial.
         redraws: draws of the inner sampler for one trial.
         uniform_draws: uniform draws for one trial.
     """
@@ -89,10 +91,12 @@ class FeasibleSampler(BaseSampler):
         claims: Claims,
         *,
         seed: int,
+        tournament: int = 1,
         redraws: int = 100,
         uniform_draws: int = 20_000,
     ) -> None:
         self.inner, self.candidates, self.claims = inner, candidates, claims
+        self.tournament = tournament
         self.redraws, self.uniform_draws = redraws, uniform_draws
         self.last = Draw()
         """How the candidate of the latest trial was found."""
@@ -164,30 +168,59 @@ class FeasibleSampler(BaseSampler):
     # --- finding a candidate -----------------------------------------------------------------
 
     def _find(self, study: OptunaStudy, trial: FrozenTrial, found: Draw) -> Assignment:
-        for assignment in self._proposals(study, trial, found):
-            start = perf_counter()
-            verdict = self.candidates.examine(assignment.tree)
-            reason = verdict.reason
-            if not reason and self.claims.taken(verdict.digest):
-                reason = SEEN
-            found.checking_s += perf_counter() - start
-            # others may have claimed it since we looked: only the database decides that
-            if not reason and self.claims.claim(verdict.digest, trial.number):
-                found.assignment, found.verdict = assignment, verdict
-                return assignment
-            found.rejected[reason or SEEN] += 1
+        winner = None
+        if self.inner is not None:
+            proposals = self._by_inner(self.inner, study, trial, found)
+            winner = self._first(proposals, self.tournament, trial, found)
+            found.fallback = winner is None
+        # no uniform draw loses a tournament: ranks come once, and each is to be found
+        winner = winner or self._first(self._uniform(), 1, trial, found)
+        if winner is not None:
+            return winner
         certain = self._ranks is not None
         drawn = sum(found.rejected.values())
         said = "every candidate has been looked at" if certain else f"none of {drawn:,} draws was"
         what = ": none is left" if certain else " feasible and unseen"
         raise NothingLeftError(f"{said}{what}", dict(found.rejected), certain=certain)
 
-    def _proposals(
-        self, study: OptunaStudy, trial: FrozenTrial, found: Draw
-    ) -> Iterator[Assignment]:
-        if self.inner is not None:
-            yield from self._by_inner(self.inner, study, trial, found)
-            found.fallback = True
+    def _first(
+        self, proposals: Iterable[Assignment], entrants: int, trial: FrozenTrial, found: Draw
+    ) -> Assignment | None:
+        """Returns the winner among the first feasible and unseen proposals; None if none is."""
+        entered: list[tuple[Assignment, Verdict]] = []
+        for assignment in proposals:
+            start = perf_counter()
+            verdict = self.candidates.examine(assignment.tree)
+            reason = verdict.reason
+            if not reason and self.claims.taken(verdict.digest):
+                reason = SEEN
+            found.checking_s += perf_counter() - start
+            if reason:
+                found.rejected[reason] += 1
+                continue
+            entered.append((assignment, verdict))
+            if len(entered) == entrants:
+                winner = self._winner(entered, trial, found)
+                if winner is not None:
+                    return winner
+                entered.clear()
+        return self._winner(entered, trial, found)
+
+    def _winner(
+        self, entered: list[tuple[Assignment, Verdict]], trial: FrozenTrial, found: Draw
+    ) -> Assignment | None:
+        """Claims the one with the most MACs that nobody else has claimed since we looked."""
+        others = iter(sorted(entered, key=lambda one: -_macs(one[1])))
+        for assignment, verdict in others:
+            if self.claims.claim(verdict.digest, trial.number):
+                found.assignment, found.verdict = assignment, verdict
+                found.rejected.update(OUTDONE for _ in others)
+                return assignment
+            found.rejected[SEEN] += 1
+        return None
+
+    def _uniform(self) -> Iterator[Assignment]:
+        """Yields the ranks that are left, or uniform draws where there are too many."""
         if self._ranks is not None:
             for rank in self._ranks:
                 yield assign(self.candidates.tree, RankPicker(rank, None))
@@ -240,6 +273,10 @@ class FeasibleSampler(BaseSampler):
             return value
 
         return assign(self.candidates.tree, pick)
+
+
+def _macs(verdict: Verdict) -> int:
+    return verdict.candidate.costs.get("macs", 0) if verdict.candidate else 0
 
 
 def _contains(distribution: BaseDistribution, value: Any) -> bool:

@@ -152,6 +152,7 @@ def open_workplace(order: Order, *, evaluator: Evaluator | None = None) -> Workp
         candidates,
         claims,
         seed=order.seed + order.index,
+        tournament=study.sections.tournament,
         redraws=study.search.redraws,
         uniform_draws=study.search.uniform_draws,
     )

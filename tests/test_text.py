@@ -335,6 +335,22 @@ def test_valid_document():
         ("depth: 3.0", "depth: must be an integer, got 3.0; fix: write 3"),
         ("depth: '3'", "depth: must be an integer, got '3' (text); fix: write 3"),
         ("depth:", "depth: must be an integer, got nothing"),
+        ("depth: 1e99", "depth: must be an integer, got 1e+99"),
+        (
+            "depth: {choices: [2, 3]}",
+            "depth: must be an integer, got a mapping with choices; did you mean 'choice'?",
+        ),
+        (
+            "down: {choices: [max_pool]}",
+            "down: must have the key 'type', one of max_pool, strided_conv, got a mapping with "
+            "choices; did you mean 'choice'?",
+        ),
+        ("trian: 3", "trian: unknown key 'trian'; did you mean 'train', the section?"),
+        (
+            "data: 3",
+            "data: unknown key 'data'; fix: data is a section: write it beside the others, at "
+            "the left",
+        ),
         ("depth: 0", "depth: must be ≥ 1, got 0"),
         ("depth: 9", "depth: must be ≤ 8, got 9"),
         ("width: 1_000", "width: must be an integer, got '1_000' (text); fix: write 1000"),

@@ -12,7 +12,8 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from unet_nas.errors import Fault, Path
-from unet_nas.text.document import shown
+from unet_nas.text.document import SECTIONS, shown
+from unet_nas.text.domains import DOMAIN_KEYS
 from unet_nas.text.scalars import parse_scalar
 from unet_nas.text.schema_walk import Spot, keys_of, literals_of, tags_of, walk
 
@@ -191,10 +192,20 @@ def _missing(spot: Spot, loc: Sequence[str | int]) -> Trouble:
 def _unknown_key(spot: Spot, parent: Spot) -> Trouble:
     key = str(spot.path[-1]) if spot.path else ""
     known = keys_of(parent.members)
-    fix = did_you_mean(key, known)
+    fix = did_you_mean(key, known) or _section_meant(key, spot.path)
     if fix is None and known:
         fix = f"the known keys are {', '.join(known)}"
     return Trouble(Fault(spot.path, f"unknown key {shown(key)}", fix=fix), spot.path)
+
+
+def _section_meant(key: str, path: Path) -> str | None:
+    """Say that a section was meant: ``--set`` looks in ``architecture`` for all other names."""
+    if len(path) != 1:
+        return None
+    if key in SECTIONS:
+        return f"{key} is a section: write it beside the others, at the left"
+    near = did_you_mean(key, SECTIONS)
+    return near and f"{near[:-1]}, the section?"
 
 
 def _unknown_tag(spot: Spot, value: Any, key: str) -> tuple[Path, str, str, str | None]:
@@ -208,9 +219,16 @@ def _unknown_tag(spot: Spot, value: Any, key: str) -> tuple[Path, str, str, str 
         return spot.path, "must be a value or a list", shown(value), None
     tag = value.get(key)
     if isinstance(spot.value, dict) and key not in spot.value:
-        return spot.path, f"must have the key {key!r}, one of {names}", shown(value), None
+        rule = f"must have the key {key!r}, one of {names}"
+        return spot.path, rule, shown(value), _domain_meant(value)
     path = (*spot.path, key) if isinstance(spot.value, dict) else spot.path
     return path, f"must be one of {names}", shown(tag), _near(tag, tags)
+
+
+def _domain_meant(value: dict[Any, Any]) -> str | None:
+    """Ask whether a mapping was to be a domain of a search space."""
+    slips = (did_you_mean(key, sorted(DOMAIN_KEYS)) for key in value if isinstance(key, str))
+    return next(filter(None, slips), None)
 
 
 def _near(value: Any, known: Sequence[str]) -> str | None:
@@ -241,7 +259,15 @@ def _with_kind(value: Any) -> str:
 
 def _type_fix(kind: str, value: Any) -> str | None:
     """Return the spelling that was most likely meant."""
-    if kind.startswith("int") and isinstance(value, float) and value.is_integer():
+    if isinstance(value, dict):
+        return _domain_meant(value)
+    # beyond 2^53 a float says nothing of its last digits
+    if (
+        kind.startswith("int")
+        and isinstance(value, float)
+        and abs(value) < 2**53
+        and value.is_integer()
+    ):
         return f"write {int(value)}"
     if kind.startswith("bool") and isinstance(value, str) and value.lower() in _TRUTH_WORDS:
         return f"write {_TRUTH_WORDS[value.lower()]}"

@@ -318,6 +318,13 @@ def test_values_that_are_not_finite(tmp_path, value):
         assert load(tmp_path, source="a.npz", nodata="nan").task.ignore_label == 255
 
 
+def test_values_that_are_not_finite_are_told_with_their_channel(tmp_path):
+    x = np.zeros((5, 3, 8), np.float32)
+    x[3, 2, 2] = np.nan
+    np.savez(tmp_path / "a.npz", x=x, y=np.arange(40).reshape(5, 8) % 2)
+    assert "numbers, got 1 NaN in channel 2; if" in sentence(tmp_path, source="a.npz")
+
+
 def test_an_image_without_information(tmp_path):
     x = np.full((5, 8), np.nan, np.float32)
     np.savez(tmp_path / "a.npz", x=x, y=np.arange(40).reshape(5, 8) % 2)

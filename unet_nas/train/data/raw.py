@@ -10,6 +10,7 @@ import numpy as np
 from unet_nas.errors import InputError
 from unet_nas.train.data.cases import Array, Part, Unit
 from unet_nas.train.data.geometry import Geometry
+from unet_nas.train.data.names import listed
 
 __all__ = ["Item", "Listing", "RawCase", "checked", "mark_nodata"]
 
@@ -123,9 +124,11 @@ def checked(raw: RawCase, nodata: float | str | None, where: str) -> RawCase:
         return raw
     missing, infinite = int(np.isnan(known).sum()), int(np.isinf(known).sum())
     counts = [f"{missing:,} NaN"] * (missing > 0) + [f"{infinite:,} infinite"] * (infinite > 0)
+    channels = np.flatnonzero(~np.isfinite(known).all(axis=tuple(range(1, known.ndim))))
+    at = f" in channel {listed([*map(str, channels)])}" if len(known) > 1 else ""
     # one value may mark what is missing, and infinities have two signs
     fix = "write NaN there and set data.nodata: nan" if infinite else "set data.nodata: nan"
     raise InputError(
-        f"{where}: an image must hold finite numbers, got {' and '.join(counts)}; if they mark "
+        f"{where}: an image must hold finite numbers, got {' and '.join(counts)}{at}; if they mark "
         f"missing values, {fix}, else repair the file"
     )

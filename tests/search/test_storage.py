@@ -58,7 +58,7 @@ def test_a_database_that_never_was(tmp_path):
         open_study(place, ["maximize"])
     # a name that is too long cannot be opened, by root either
     place = Place.of(tmp_path, f"sqlite:///{tmp_path}/{'x' * 300}.db", "demo")
-    with pytest.raises(InputError, match=r"cannot write to .*unable to open"):
+    with pytest.raises(InputError, match=r"cannot write to .*: file name too long"):
         open_study(place, ["maximize"])
 
 

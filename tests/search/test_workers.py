@@ -1,14 +1,18 @@
 """Several processes on one study: no candidate twice, none too many, and one may be killed."""
 
+import contextlib
 import json
+import multiprocessing
 import os
 import signal
 import sqlite3
 import threading
+import time
 
 import optuna
+import pytest
 
-from tests.support.searching import TEXT, make_fake, make_slow
+from tests.support.searching import TEXT, main, make_fake, make_slow
 from unet_nas.records.study import read_run
 from unet_nas.search.driver import Options, search
 from unet_nas.search.load import load_study
@@ -67,6 +71,41 @@ def test_two_workers_share_a_study_and_one_is_killed(tmp_path):
         "interrupted",
         "unused",
     }
+
+
+@pytest.mark.parametrize("killed", [None, 0, 1])
+def test_two_searches_join_one_study(tmp_path, killed):
+    """Two commands at work in one folder end with as many trials, also if one of them is killed."""
+    file, out = tmp_path / "space.yaml", tmp_path / "run"
+    file.write_text(TEXT)
+    context = multiprocessing.get_context("fork")
+    pair = [context.Process(target=main, args=(file, out), kwargs={"join": True}) for _ in "ab"]
+    for process in pair:
+        process.start()
+    while len(workers_of(out)) < 2 and all(process.is_alive() for process in pair):
+        time.sleep(0.02)
+    if killed is not None:
+        pair[killed].kill()
+    for process in pair:
+        process.join()
+    codes = [process.exitcode for process in pair]
+    assert codes == [-signal.SIGKILL if index == killed else 0 for index in range(2)]
+    found = read_run(out)
+    assert len(found.trials) == 12
+    assert len({record.digest for record in found.trials}) == 12
+    assert len(workers_of(out)) == 2
+
+
+def workers_of(out):
+    """The processes that have begun a trial."""
+    if not (out / "study.db").exists():
+        return []
+    with contextlib.closing(sqlite3.connect(f"file:{out / 'study.db'}?mode=ro", uri=True)) as base:
+        query = "SELECT DISTINCT value_json FROM trial_user_attributes WHERE key = 'worker'"
+        try:
+            return [json.loads(row[0]) for row in base.execute(query)]
+        except sqlite3.OperationalError:  # the tables are being made
+            return []
 
 
 def test_workers_that_find_enough_do_not_start(tmp_path):

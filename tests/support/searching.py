@@ -123,11 +123,11 @@ def killed_until_done(
     return kills, whole
 
 
-def main(file: Path, out: Path, workers: int = 1) -> None:
+def main(file: Path, out: Path, workers: int = 1, *, join: bool = False) -> None:
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
         search(
             load_study(file),
-            Options(out, workers=workers),
+            Options(out, workers=workers, join=join),
             make=make_slow,
             display=Display(nowhere),
         )

@@ -23,6 +23,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.schema import CreateTable
 
 from unet_nas.search.storage import backend_of
 
@@ -90,7 +91,8 @@ class DatabaseClaims:
 
     def __init__(self, engine: Engine, study_id: int) -> None:
         self._engine, self._study_id = engine, study_id
-        _TABLE.create(engine, checkfirst=True)
+        with engine.begin() as connection:
+            connection.execute(CreateTable(_TABLE, if_not_exists=True))
         mine = select(_TABLE.c.digest).where(_TABLE.c.study_id == study_id)
         with engine.connect() as connection:
             # what other workers claim later is found when it is claimed again

@@ -7,6 +7,7 @@ before a power failure may be lost, the file stays sound.
 
 from __future__ import annotations
 
+import fcntl
 import threading
 import time
 import warnings
@@ -155,7 +156,7 @@ def open_study(place: Place, directions: Sequence[Direction]) -> OptunaStudy:
             f"--storage {place.url}: there is no folder {place.file.parent}: make it, or give "
             "another --storage"
         )
-    with storage_errors(place, opening=True):
+    with storage_errors(place, opening=True), _alone(place.file):
         storage = _rdb(place)
         return optuna.create_study(
             storage=storage,
@@ -163,6 +164,23 @@ def open_study(place: Place, directions: Sequence[Direction]) -> OptunaStudy:
             directions=list(directions),
             load_if_exists=True,
         )
+
+
+@contextmanager
+def _alone(file: Path | None) -> Iterator[None]:
+    """Lets one process at a time make the tables: two at once fail over each other's."""
+    if file is None:
+        yield
+        return
+    lock = file.with_name(f".{file.name}.lock")
+    try:
+        opened = lock.open("a", encoding="utf-8")
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise InputError(f"cannot write to {file}: {reason}") from error
+    with opened:
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
 
 
 def _rdb(place: Place) -> RDBStorage:

@@ -8,6 +8,7 @@ before a power failure may be lost, the file stays sound.
 from __future__ import annotations
 
 import fcntl
+import re
 import threading
 import time
 import warnings
@@ -42,6 +43,8 @@ HEARTBEAT_S = 5.0
 """A running trial shows that its process lives every so many seconds."""
 GRACE_S = 60.0
 """A running trial that has been silent for so long is taken for dead."""
+#: how often, and after how long, a server is asked again while others make the tables
+_TRIES, _PAUSE_S = 20, 0.25
 
 #: file systems of other machines, where SQLite's locks do not hold
 _NETWORK = frozenset(
@@ -157,9 +160,8 @@ def open_study(place: Place, directions: Sequence[Direction]) -> OptunaStudy:
             "another --storage"
         )
     with storage_errors(place, opening=True), _alone(place.file):
-        storage = _rdb(place)
         return optuna.create_study(
-            storage=storage,
+            storage=_rdb(place),
             study_name=place.name,
             directions=list(directions),
             load_if_exists=True,
@@ -185,13 +187,25 @@ def _alone(file: Path | None) -> Iterator[None]:
 
 def _rdb(place: Place) -> RDBStorage:
     if place.file is None:
-        return RDBStorage(place.url, engine_kwargs={"pool_pre_ping": True})
+        return _on_server(place)
     # table creation connects, so the pragmas come after it; the log's mode stays with the file
     _set_wal(place)
     storage = RDBStorage(place.url, engine_kwargs={"connect_args": {"timeout": BUSY_TIMEOUT_S}})
     event.listen(storage.engine, "connect", _pragmas)
     storage.engine.dispose()
     return storage
+
+
+def _on_server(place: Place) -> RDBStorage:
+    """Opens a study on a server, where others may be making the tables just now."""
+    for _ in range(_TRIES):
+        try:
+            return RDBStorage(place.url, engine_kwargs={"pool_pre_ping": True})
+        except (DBAPIError, optuna.exceptions.StorageInternalError) as error:
+            if not re.search("already exists|duplicate", str(error.__cause__ or error), re.I):
+                raise
+            time.sleep(_PAUSE_S)
+    return RDBStorage(place.url, engine_kwargs={"pool_pre_ping": True})
 
 
 def _set_wal(place: Place) -> None:

@@ -11,7 +11,7 @@ from tests.support.searching import TEXT, Fake, make_broken, make_fake
 from unet_nas.cli import main
 from unet_nas.errors import InputError, UnetNasError
 from unet_nas.records.study import TrialFailure, read_run
-from unet_nas.search import driver
+from unet_nas.search import driver, recovery
 from unet_nas.search.driver import Options, search
 from unet_nas.search.evaluate import Outcome
 from unet_nas.search.failures import HopelessError
@@ -104,6 +104,27 @@ def test_two_searches_in_one_folder_refuse_each_other(tmp_path):
             run(tmp_path)
         assert run(tmp_path, join=True, trials=2).trials == 2
     assert not (tmp_path / "run.json").exists()  # the owner keeps the header
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_stopped_between_the_record_and_the_study(tmp_path, monkeypatch, told):
+    """A trial whose record is whole counts, and its candidate is not trained again."""
+    calls = []
+
+    def stopped_at_the_third(study, trial, record):
+        calls.append(record)
+        if told or len(calls) != 3:
+            recovery.tell(study, trial, record)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("unet_nas.search.trials.tell", stopped_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, trials=6)
+    assert run(tmp_path, trials=6).trials == 6
+    records = read_run(tmp_path).trials
+    assert [record.number for record in records] == list(range(6))
+    assert len({record.digest for record in records}) == 6
 
 
 def test_a_database_that_is_gone(tmp_path):

@@ -131,7 +131,7 @@ class Undertaker:
         running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         dead = running if alone else list(self._dead(running, dead_worker))
         for trial in dead:
-            self._bury(trial)
+            self.bury(trial)
         return len(dead)
 
     def _dead(self, running: list[FrozenTrial], dead_worker: str | None) -> Iterator[FrozenTrial]:
@@ -147,7 +147,8 @@ class Undertaker:
             if seconds > GRACE_S:
                 yield trial
 
-    def _bury(self, trial: FrozenTrial) -> None:
+    def bury(self, trial: FrozenTrial) -> None:
+        """Ends one trial: as its record says, else as interrupted, its candidate in the queue."""
         folder = self.folder.trial(trial.number)
         record = self.folder.read_record(folder)
         try:

@@ -28,7 +28,6 @@ from unet_nas.search.recovery import (
     drop,
     is_result,
     note_of,
-    requeue,
     tell,
 )
 from unet_nas.search.sampler import NothingLeftError
@@ -120,7 +119,8 @@ class TrialLoop:
             with Heartbeat(backend_of(self.study), trial._trial_id):
                 return self._run(trial, started, clock)
         except KeyboardInterrupt:
-            requeue(self.study, self.claims, self._frozen(trial))
+            # it may come when the record is whole and the study does not know it yet
+            self.undertaker.bury(self._frozen(trial))
             raise
 
     def _run(self, trial: Trial, started: str, clock: float) -> bool:

@@ -4,7 +4,8 @@
 of its own with an evaluator that computes a score in a tenth of a second, and gets SIGKILL at
 random moments, from opening its storage to writing a record; the same command goes on each time.
 It must lose no trial that was whole, end with as many as an undisturbed search, train no
-candidate twice, and leave records and study in agreement.
+candidate twice, and leave records and study in agreement. Once with one process, and once with
+two workers, which notice by themselves that the process that started them is gone.
 """
 
 import sys
@@ -27,20 +28,25 @@ TRIALS = 60
 LONGEST_S = 3.0
 
 
-def main(seed: int = 0) -> dict[str, Any]:
+def main() -> dict[str, Any]:
+    """Kills searches with one process and with two workers."""
+    counts = {f"workers: {workers}": killed(workers) for workers in (1, 2)}
+    return {**conditions("optuna", "sqlalchemy"), **counts}
+
+
+def killed(workers: int, seed: int = 0) -> dict[str, Any]:
     """Kills a search, and counts what is left of it."""
     rng = Random(seed)
     folder = Path(tempfile.mkdtemp())
     file, out = folder / "fake.yaml", folder / "run"
     file.write_text(TEXT.replace("trials: 12", f"trials: {TRIALS}"), encoding="utf-8")
-    moments = (rng.uniform(0, LONGEST_S) for _ in range(KILLS))
-    kills, whole = killed_until_done(file, out, moments)
+    moments = (rng.uniform(0, LONGEST_S * workers) for _ in range(KILLS))
+    kills, whole = killed_until_done(file, out, moments, workers=workers)
     run = read_run(out)
     study = optuna.load_study(study_name="unet_nas", storage=f"sqlite:///{out / 'study.db'}")
     results = [trial for trial in study.trials if is_result(trial)]
     names = {path.parent.name for path in out.glob("trials/*/record.json")}
     return {
-        **conditions("optuna", "sqlalchemy"),
         "kills": kills,
         "trials_asked_for": TRIALS,
         "trials_with_results": len(results),

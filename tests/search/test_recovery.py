@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import optuna
 import pytest
 from optuna.trial import TrialState
 
@@ -139,6 +140,26 @@ def test_of_two_that_take_over_one_candidate_one_trains_it(place):
     digests = [t.user_attrs[NOTE]["digest"] for t in place.optuna.trials if is_result(t)]
     assert len(set(digests)) == len(digests) == 3
     assert job.digest in digests
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_trial_that_was_buried_alive(place, late):
+    """Whether it comes to its result before or after its candidate is taken over: one counts."""
+    trial, job = begin(place)
+    frozen = place.optuna.trials[0]
+    waiting = {"state": TrialState.WAITING, "user_attrs": {RETRY_OF: 0}}
+    fixed = {"fixed_params": frozen.params}
+    place.optuna.add_trial(optuna.trial.create_trial(**waiting, system_attrs=fixed))
+    if not late:
+        place.optuna.tell(trial, [0.5, 1])
+    loop_of(place).run()
+    if late:
+        place.optuna.tell(trial, [0.5, 1], skip_if_finished=True)
+    results = [t for t in place.optuna.trials if is_result(t)]
+    digests = [t.user_attrs[NOTE]["digest"] for t in results]
+    assert len(set(digests)) == len(digests) == 3
+    assert job.digest in digests
+    assert (results[0].number == 0) != late
 
 
 def test_a_record_that_was_lost_is_made_again(place):

@@ -194,6 +194,7 @@ class _Run:
         self._begin(place)
         try:
             self._trials(place)
+            self._match_records(place)
             self._afterwards(place, baseline_jobs(place))
             self._afterwards(place, finalist_jobs(place))
         except BaseException:
@@ -239,11 +240,16 @@ class _Run:
         if found:
             taken = "trial is" if found == 1 else "trials are"
             self.display.say(f"{found} interrupted {taken} taken up again")
+        self._match_records(place)
+        self._note(*enqueue(place))
+
+    def _match_records(self, place: Workplace) -> None:
+        """Makes lost records again, and removes those of trials that do not count."""
+        undertaker = Undertaker(place.optuna, place.claims, self.folder)
         for trial in undertaker.missing_records():
             job, record = rebuilt(place, trial)
             self.folder.write_record(job.folder, record, {})
             self._note(f"the record of trial {trial.number} was lost, and made from the study")
-        self._note(*enqueue(place))
 
     def _survey(self, place: Workplace) -> dict[str, Any]:
         """Surveys the space, and refuses one in which nothing is feasible."""

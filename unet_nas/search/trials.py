@@ -31,7 +31,7 @@ from unet_nas.search.recovery import (
     tell,
 )
 from unet_nas.search.sampler import NothingLeftError
-from unet_nas.search.storage import GRACE_S, Heartbeat, backend_of
+from unet_nas.search.storage import Heartbeat, backend_of
 from unet_nas.search.workplace import Workplace
 from unet_nas.space.sample import Assignment, assign
 from unet_nas.train.config import TrainConfig
@@ -136,7 +136,7 @@ class TrialLoop:
         outcome = self._outcome(trial, job)
         if outcome.interrupted:
             raise KeyboardInterrupt
-        if perf_counter() - clock > GRACE_S and self._frozen(trial).state != TrialState.RUNNING:
+        if self._frozen(trial).state != TrialState.RUNNING:
             return True  # it was silent too long, and its candidate went to another process
         record = self._record(job, outcome, started, clock)
         self.folder.write_record(job.folder, record, outcome.files)
@@ -181,8 +181,17 @@ class TrialLoop:
         if old is None:
             mine = self.claims.claim(verdict.digest, trial.number)
         else:
-            mine = self.claims.pass_on(verdict.digest, old, trial.number)
+            mine = self._is_over(old) and self.claims.pass_on(verdict.digest, old, trial.number)
         return verdict if mine else None
+
+    def _is_over(self, number: int) -> bool:
+        """Ends an interrupted trial whose candidate waits; False if it came to a result after all.
+
+        Who queued the candidate may have died before ending the trial, or been late.
+        """
+        old = self.study.get_trials(deepcopy=False)[number]
+        drop(self.study, Trial(self.study, old._trial_id), "interrupted")
+        return not is_result(self._frozen(Trial(self.study, old._trial_id)))
 
     def _outcome(self, trial: Trial, job: Job) -> Outcome:
         """Trains; whatever a network raises is a result."""

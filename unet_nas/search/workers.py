@@ -131,10 +131,12 @@ def _work(order: Order, jobs: Sequence[Job] | None, parent: Connection) -> None:
     """What a worker does; its last words are why it ended."""
     # the workers share the cores: threads of one that wait for another's steal its time
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // order.workers)))
-    threading.Thread(target=_follow_parent, daemon=True).start()
     try:
+        threading.Thread(target=_follow_parent, daemon=True).start()
         place = open_workplace(order)
         with place.folder.membership(), storage_errors(place.place):
+            # who comes after a dead parent may take this folder for empty until here
+            _refuse_orphans()
             if jobs is None:
                 ending = TrialLoop(place, lambda record: None).run()
             else:
@@ -154,6 +156,13 @@ def _work(order: Order, jobs: Sequence[Job] | None, parent: Connection) -> None:
         traceback.print_exc()
         parent.send(("failed", f"{type(error).__name__}: {error}"))
         sys.exit(1)
+
+
+def _refuse_orphans() -> None:
+    """Ends this process if the one that started it is gone."""
+    parent = multiprocessing.parent_process()
+    if parent is not None and not parent.is_alive():
+        raise KeyboardInterrupt
 
 
 def _follow_parent() -> None:

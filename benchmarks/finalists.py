@@ -56,10 +56,12 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--set", action="append", default=[], help="over the file")
     parser.add_argument("--work", type=Path, help="folder of the searches and their trainings")
     options = parser.parse_args()
     work = options.work or Path(tempfile.gettempdir()) / f"finalists-{options.space}"
     settings = [f"data.source={options.data.resolve()}", "baselines=[]", "objectives=[dice]"]
+    settings += options.set
     file = ROOT / "search_spaces" / f"{options.space}.yaml"
     ours = [*settings, "search.sampler=tpe", FINALISTS]
     found = search(file, work / "search", ours, options.seed, options.jobs)
@@ -72,7 +74,7 @@ def main() -> None:
         **known_networks(load_study(str(file), settings), winner),
     }
     scores = scores_of(contenders, file, settings, options.jobs, work)
-    save(options.space, contenders, scores, found)
+    save(options.space, options.set, contenders, scores, found)
 
 
 def search(file: Path, out: Path, settings: list[str], seed: int, jobs: int) -> Run:
@@ -193,6 +195,7 @@ def train(
 
 def save(
     space: str,
+    settings: list[str],
     contenders: dict[str, Any],
     scores: dict[str, list[float]],
     run: Run,
@@ -201,6 +204,7 @@ def save(
     result = {
         **conditions("torch", "optuna"),
         "space": space,
+        "set": settings,
         "trials": TRIALS,
         "steps": LONGER * int(TrainConfig.model_validate(contenders["finalist"][1]).budget[1]),
         "sampler": run.header.sampler["type"],

@@ -63,6 +63,7 @@ def _record(name: str, dice: float, *, kind: str = "", seed: int = 0) -> TrialRe
         digest=lower(architecture).digest(),
         seed=seed,
         metrics={"dice": dice},
+        test={"dice": round(dice - 0.1, 6)} if kind == "finalist" else {},
         objectives={"dice": dice, "macs": 1e6},
         weights="weights.safetensors",
     )

@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import onnxruntime
 import pytest
 import torch
@@ -14,6 +15,8 @@ from safetensors.torch import load_file
 from tests.support.runs import NETWORKS, PREPROCESSING, make_run
 from unet_nas import cli
 from unet_nas.records import read_run
+from unet_nas.train.data.preprocessing import Preprocessing, Statistics
+from unet_nas.train.data.raw import RawCase
 from unet_nas.unet.build import build
 
 FILES = {"architecture.yaml", "model.py", "weights.safetensors", "README.md", "preprocessing.json"}
@@ -86,8 +89,8 @@ def test_the_folder_says_how_to_use_it(run_folder, tmp_path):
         "each channel of each image minus its mean",
         "spacing of 0.5x0.5 mm",
         "0 background, 1 nucleus, 2 membrane; `logits.argmax(1)`",
-        "Scores on the test cases",
-        "| dice | 0.8 |",
+        "Scores on the test cases\n\n| metric | value |\n|:--|--:|\n| dice | 0.7 |",
+        "Scores on the validation cases\n\n| metric | value |\n|:--|--:|\n| dice | 0.8 |",
     ):
         assert words in text
 
@@ -108,7 +111,7 @@ def test_the_header_of_the_run_may_know_the_preprocessing(run_folder, tmp_path):
 @pytest.mark.parametrize("trial", ["0", "preset:small"])
 def test_the_code_of_the_readme_runs(run_folder, tmp_path, monkeypatch, trial):
     assert run("export", f"{run_folder}#{trial}", "--to", tmp_path, "--onnx") == 0
-    torch_code, onnx_code = (tmp_path / "README.md").read_text().split("```python\n")[1:]
+    torch_code, onnx_code, _ = (tmp_path / "README.md").read_text().split("```python\n")[1:]
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "model", raising=False)
@@ -119,6 +122,24 @@ def test_the_code_of_the_readme_runs(run_folder, tmp_path, monkeypatch, trial):
     exec(onnx_code.split("```")[0], other)
     assert scope["logits"].shape == (1, 3, 32, 48)
     torch.testing.assert_close(torch.from_numpy(other["logits"]), scope["logits"])
+
+
+@pytest.mark.parametrize("clip", [None, (2.0, 90.0)])
+@pytest.mark.parametrize("kind", ["image", "dataset", "scale", "none"])
+def test_the_readme_prepares_images_as_training_did(run_folder, tmp_path, kind, clip):
+    """The code that a person copies gives the values that the network was trained on."""
+    pixels = np.random.default_rng(0).integers(0, 4_000, (2, 9, 11)).astype(np.uint16)
+    raw = RawCase(pixels, None, (1.0, 1.0))
+    steps = Preprocessing(2, 2, ("background", "cell"), normalise=kind, clip=clip)
+    if kind == "dataset":
+        steps = steps.with_statistics(Statistics.of([raw, raw], clip))
+    copy = shutil.copytree(run_folder, tmp_path / "run")
+    (copy / "trials/0001/preprocessing.json").write_text(json.dumps(steps.to_json()))
+    assert run("export", f"{copy}#1", "--to", tmp_path / "to") == 0
+    code = (tmp_path / "to/README.md").read_text().split("```python\n")[-1].split("```")[0]
+    scope: dict = {}
+    exec(code, scope)
+    np.testing.assert_allclose(scope["prepare"](pixels)[0], steps.image(raw), rtol=1e-5, atol=1e-6)
 
 
 def test_an_onnx_file_comes_with_its_tolerance(run_folder, tmp_path, capsys):

@@ -47,6 +47,7 @@ def handover(
         *_use(architecture, onnx=onnx),
         "## Input and output",
         "\n".join(f"- {line}" for line in _tensors(run, steps)),
+        *_prepare(steps),
         *_scores(record),
         f"Digest of architecture and training: `{record.digest}`.",
     ]
@@ -121,15 +122,60 @@ def _preprocessing(run: Run, steps: Mapping[str, Any]) -> Iterator[str]:
         low, high = steps["clip"]
         yield f"values below percentile {low:g} and above percentile {high:g} were clipped"
     kind = steps.get("normalise")
-    yield f"then normalised: {_NORMALISE.get(str(kind), kind)}"
+    yield f"values were normalised: {_NORMALISE.get(str(kind), kind)}"
+    if steps.get("channels"):
+        yield f"of the channels of a file these were taken: {', '.join(map(str, steps['channels']))}"
+    if steps.get("nodata") is not None:
+        yield f"positions of value {steps['nodata']} were left out, and then set to the mean"
     if steps.get("spacing"):
         unit = steps.get("unit", "")
-        yield f"then resampled to a spacing of {by(steps['spacing'])} {unit}".rstrip()
+        yield f"images were then resampled to a spacing of {by(steps['spacing'])} {unit}".rstrip()
+
+
+def _prepare(steps: Mapping[str, Any]) -> Iterator[str]:
+    """Yields the normalisation as code."""
+    if not steps:
+        return
+    lines = [*_clip_lines(steps), *_normalise_lines(steps)]
+    body = "\n".join(f"        {line}" for line in lines) or "        pass"
+    more = ", before it is resampled" if steps.get("spacing") else ""
+    yield f"In Python, for the values of one image as its file holds them{more}:"
+    yield f"""\
+```python
+import numpy as np
+
+
+def prepare(pixels):  # (channels, …), as in the file
+    image = pixels.astype(np.float32)
+    for index, channel in enumerate(image):
+{body}
+    return image[None]  # a batch of one; torch.from_numpy(…) makes it a tensor
+```"""
+
+
+def _clip_lines(steps: Mapping[str, Any]) -> Iterator[str]:
+    if steps.get("limits"):
+        yield f"np.clip(channel, *{steps['limits']}[index], out=channel)"
+    elif steps.get("clip"):
+        yield f"np.clip(channel, *np.percentile(channel, {steps['clip']}), out=channel)"
+
+
+def _normalise_lines(steps: Mapping[str, Any]) -> Iterator[str]:
+    """Yields what `unet_nas.train.data.preprocessing` does to a channel."""
+    match steps.get("normalise"):
+        case "image":
+            yield "channel -= channel.mean(dtype=np.float64)"
+            yield "channel /= max(float(channel.std(dtype=np.float64)), 1e-6)"
+        case "dataset":
+            yield f"channel -= {steps['means']}[index]"
+            yield f"channel /= max({steps['deviations']}[index], 1e-6)"
+        case "scale":
+            yield "if np.issubdtype(pixels.dtype, np.integer):"
+            yield "    channel /= np.iinfo(pixels.dtype).max"
 
 
 def _scores(record: TrialRecord) -> Iterator[str]:
-    if not record.metrics:
-        return
-    cases = "test" if record.kind == "finalist" else "validation"
-    rows = "\n".join(f"| {name} | {value:.4g} |" for name, value in sorted(record.metrics.items()))
-    yield f"## Scores on the {cases} cases\n\n| metric | value |\n|:--|--:|\n{rows}"
+    for cases, scores in (("test", record.test), ("validation", record.metrics)):
+        if scores:
+            rows = "\n".join(f"| {name} | {value:.4g} |" for name, value in sorted(scores.items()))
+            yield f"## Scores on the {cases} cases\n\n| metric | value |\n|:--|--:|\n{rows}"

@@ -40,7 +40,7 @@ from unet_nas.unet.graph import lower
 ROOT = Path(__file__).parents[1]
 TRIALS = 20
 SEEDS = 5
-#: steps of finalists and of the last training, in steps of a trial
+#: steps of finalists, in steps of a trial
 LONGER = 3
 FINALISTS = f"search.finalists={{count: 3, seeds: 3, factor: {LONGER}}}"
 KNOWN = {
@@ -56,6 +56,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, help="of the last training; default: of a finalist")
     parser.add_argument("--set", action="append", default=[], help="over the file")
     parser.add_argument("--work", type=Path, help="folder of the searches and their trainings")
     options = parser.parse_args()
@@ -68,10 +69,15 @@ def main() -> None:
     at_random = [*settings, "search.sampler=random", "search.finalists=0"]
     lucky = search(file, work / "random", at_random, options.seed + 1_000, options.jobs)
     winner = best_finalist(found)
-    contenders = {
-        "finalist": taken(winner),
-        "best of random": taken(best_trial(lucky)),
+    best = best_trial(lucky)
+    steps = options.steps or int(winner.train["steps"])
+    networks = {
+        "finalist": (winner.architecture, winner.train),
+        "best of random": (best.architecture, best.train),
         **known_networks(load_study(str(file), settings), winner),
+    }
+    contenders = {
+        name: (tree, {**section, "steps": steps}) for name, (tree, section) in networks.items()
     }
     scores = scores_of(contenders, file, settings, options.jobs, work)
     save(options.space, options.set, contenders, scores, found)
@@ -102,11 +108,6 @@ def best_finalist(run: Run) -> TrialRecord:
 
     best = max(names, key=mean)
     return next(record for record in run.finalists if record.name == best)
-
-
-def taken(record: TrialRecord) -> tuple[dict[str, Any] | None, dict[str, Any]]:
-    """Returns what is trained again."""
-    return record.architecture, record.train
 
 
 def known_networks(study: Any, winner: TrialRecord) -> dict[str, Any]:
@@ -183,8 +184,6 @@ def train(
     study = load_study(str(file), settings)
     data = load_data(study.data, base=study.base)
     config = TrainConfig.model_validate(section)
-    steps = LONGER * int(config.budget[1])
-    config = config.model_copy(update={"steps": steps, "epochs": None, "seconds": None})
     torch.manual_seed(1000 + seed)
     module = build(Architecture.model_validate(architecture))
     fit(module, data, config, seed=1000 + seed)
@@ -206,7 +205,7 @@ def save(
         "space": space,
         "set": settings,
         "trials": TRIALS,
-        "steps": LONGER * int(TrainConfig.model_validate(contenders["finalist"][1]).budget[1]),
+        "steps": contenders["finalist"][1]["steps"],
         "sampler": run.header.sampler["type"],
         "networks": {
             name: {

@@ -124,7 +124,8 @@ def _preprocessing(run: Run, steps: Mapping[str, Any]) -> Iterator[str]:
     kind = steps.get("normalise")
     yield f"values were normalised: {_NORMALISE.get(str(kind), kind)}"
     if steps.get("channels"):
-        yield f"of the channels of a file these were taken: {', '.join(map(str, steps['channels']))}"
+        taken = ", ".join(map(str, steps["channels"]))
+        yield f"of the channels of a file these were taken: {taken}"
     if steps.get("nodata") is not None:
         yield f"positions of value {steps['nodata']} were left out, and then set to the mean"
     if steps.get("spacing"):

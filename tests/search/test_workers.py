@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import threading
 import time
+from pathlib import Path
 
 import optuna
 import pytest
@@ -94,6 +95,37 @@ def test_two_searches_join_one_study(tmp_path, killed):
     assert len(found.trials) == 12
     assert len({record.digest for record in found.trials}) == 12
     assert len(workers_of(out)) == 2
+
+
+def test_workers_end_with_their_parent_although_ctrl_c_is_ignored(tmp_path):
+    """As in a search that a script starts in the background."""
+    file, out = tmp_path / "space.yaml", tmp_path / "run"
+    file.write_text(TEXT.replace("width: {int: [2, 16, 2]}", "width: {int: [2, 30]}"))
+
+    def in_background():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        main(file, out, 2)
+
+    parent = multiprocessing.get_context("fork").Process(target=in_background)
+    parent.start()
+    while not workers_of(out) and parent.is_alive():
+        time.sleep(0.02)
+    parent.kill()
+    parent.join()
+    begun = [int(name.rpartition(":")[2]) for name in workers_of(out)]
+    deadline = time.monotonic() + 30
+    while any(map(is_alive, begun)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert begun
+    assert not any(map(is_alive, begun))
+    assert len(list(out.glob("trials/*/record.json"))) < 12
+
+
+def is_alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def workers_of(out):

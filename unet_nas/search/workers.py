@@ -131,6 +131,8 @@ def _work(order: Order, jobs: Sequence[Job] | None, parent: Connection) -> None:
     """What a worker does; its last words are why it ended."""
     # the workers share the cores: threads of one that wait for another's steal its time
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // order.workers)))
+    # a search that a script starts in the background inherits that Ctrl-C is ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         threading.Thread(target=_follow_parent, daemon=True).start()
         place = open_workplace(order)

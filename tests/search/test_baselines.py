@@ -99,6 +99,13 @@ def test_finalists_are_spread_over_the_front(count, names):
     assert "".join(r.name for r in selected(RECORDS, BOTH, count)) == names
 
 
+def test_the_knee_comes_after_the_best():
+    """It is what a report recommends; costs count by their logarithm."""
+    bulge = [*RECORDS, record("k", 0.89, 1.5)]
+    assert [r.name for r in front(bulge, BOTH)] == ["a", "k", "d"]
+    assert [r.name for r in selected(bulge, BOTH, 2)] == ["a", "k"]
+
+
 def test_with_one_objective_they_are_the_best():
     assert [r.name for r in selected(RECORDS, BOTH[:1], 2)] == ["a", "b"]
     assert [r.name for r in selected(RECORDS, BOTH[1:], 2)] == ["d", "e"]

@@ -10,12 +10,13 @@ import pytest
 from tests.support.searching import TEXT, Fake, make_broken, make_fake
 from unet_nas.cli import main
 from unet_nas.errors import InputError, UnetNasError
-from unet_nas.records.study import TrialFailure, read_run
+from unet_nas.records.study import ObjectiveSpec, TrialFailure, read_run
 from unet_nas.search import driver, recovery
 from unet_nas.search.driver import Options, search
 from unet_nas.search.evaluate import Outcome
 from unet_nas.search.failures import HopelessError
 from unet_nas.search.folder import Folder
+from unet_nas.search.header import importances
 from unet_nas.search.load import load_study
 
 BASELINE = "baselines=[{network: preset:unet-2015, set: [padding=same, depth=2], parameters: 5k}]"
@@ -125,6 +126,30 @@ def test_stopped_between_the_record_and_the_study(tmp_path, monkeypatch, told):
     records = read_run(tmp_path).trials
     assert [record.number for record in records] == list(range(6))
     assert len({record.digest for record in records}) == 6
+
+
+def test_another_seed_needs_another_folder(tmp_path):
+    run(tmp_path, trials=2, seed=3)
+    with pytest.raises(InputError, match=r"holds a run with --seed 3: give that, or another --out"):
+        run(tmp_path, trials=3)
+    assert run(tmp_path, trials=3, seed=4, join=True).trials == 3
+
+
+def test_importances_are_of_what_makes_the_best():
+    """The greatest of what is maximised, as the least of what is minimised."""
+    both = (ObjectiveSpec("dice", "maximize"), ObjectiveSpec("hd95", "minimize"))
+    study = optuna.create_study(directions=[spec.direction for spec in both])
+    for index in range(40):
+        trial = study.ask()
+        one, two = trial.suggest_float("one", 0, 1), trial.suggest_float("two", 0, 1)
+        # `one` decides between bad and good, `two` only among the good
+        score = 10 + two if one > 0.5 else one
+        study.tell(trial, [score, -score])
+        assert index == trial.number
+    found = importances(study, both)
+    assert found["dice"] == found["hd95"]
+    lowest = importances(study, (ObjectiveSpec("dice", "minimize"),))
+    assert lowest["dice"] != found["dice"]
 
 
 def test_a_database_that_is_gone(tmp_path):

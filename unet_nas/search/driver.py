@@ -141,6 +141,11 @@ def _check_folder(folder: Folder, study: Study, options: Options) -> None:
         raise InputError(
             f"{folder.path} holds a run with {other} give another --out, or the file as it was"
         )
+    if header.seed != options.seed and not options.join:
+        raise InputError(
+            f"{folder.path} holds a run with --seed {header.seed}: give that, or another --out; "
+            "one run has one seed"
+        )
     has_trials = any(folder.path.glob("trials/*/record.json"))
     if options.storage is None and has_trials and not (folder.path / DATABASE).exists():
         raise InputError(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 from unet_nas.records import pareto
 from unet_nas.records.study import ObjectiveSpec, TrialRecord
+from unet_nas.search.config import COSTS
 
 __all__ = ["front", "nondominated", "selected"]
 
@@ -47,7 +49,10 @@ def front(records: Iterable[TrialRecord], objectives: Sequence[ObjectiveSpec]) -
 def selected(
     records: Sequence[TrialRecord], objectives: Sequence[ObjectiveSpec], count: int | None
 ) -> list[TrialRecord]:
-    """Returns the finalists: the best with one objective, else members spread over the front.
+    """Returns the finalists: the best with one objective, else members of the front.
+
+    Of several objectives these are, in this order: the best of the first objective, the knee
+    point, both of which a report recommends, and others spread evenly over the front.
 
     Args:
         records: of trials.
@@ -62,7 +67,18 @@ def selected(
     members = front(records, objectives)
     if count is None or count >= len(members):
         return members
-    if count <= 1:
-        return members[:count]
-    # evenly over the ranks, both ends included
-    return [members[round(i * (len(members) - 1) / (count - 1))] for i in range(count)]
+    last = len(members) - 1
+    spread = [round(i * last / (count - 1)) for i in range(count)] if count > 1 else []
+    wanted = dict.fromkeys([0, _knee(members, objectives), *reversed(spread)])
+    return [members[index] for index in sorted([*wanted][:count])]
+
+
+def _knee(members: Sequence[TrialRecord], objectives: Sequence[ObjectiveSpec]) -> int:
+    """Returns the knee point of a front; costs count by their logarithm, as in the report."""
+
+    def value(record: TrialRecord, name: str) -> float:
+        found = record.objectives[name]
+        return math.log10(max(found, 1e-12)) if name in COSTS else found
+
+    values = [[value(record, spec.name) for spec in objectives] for record in members]
+    return pareto.knee(pareto.as_losses(values, [s.direction == "maximize" for s in objectives]))

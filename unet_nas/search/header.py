@@ -104,9 +104,11 @@ def importances(
         return {}
     found = {}
     for index, spec in enumerate(objectives):
+        # PED-ANOVA asks what sets the lowest targets apart
+        sign = -1.0 if spec.direction == "maximize" else 1.0
 
-        def target(trial: FrozenTrial, index: int = index) -> float:
-            return float(trial.values[index])
+        def target(trial: FrozenTrial, index: int = index, sign: float = sign) -> float:
+            return sign * float(trial.values[index])
 
         try:
             with warnings.catch_warnings():

@@ -79,6 +79,29 @@ def test_a_run_is_found_by_its_name(run_folder, tmp_path, monkeypatch, capsys):
     assert "no run is called 'cels': cels and reports/cels are none; there are cells" in errors
 
 
+@pytest.mark.parametrize("command", ["check", "show", "audit", "diagnose"])
+def test_other_commands_take_a_trial_too(run_folder, capsys, command):
+    assert run(command, f"{run_folder}#1", "--patch-size", "32x48", "--json") in (0, 2)
+    ours = capsys.readouterr().out
+    assert run(
+        command, run_folder / "trials/0001/architecture.yaml", "--patch-size", "32x48", "--json"
+    ) in (0, 2)
+    written = capsys.readouterr().out.replace(f"{run_folder}/trials/0001/architecture.yaml", "@")
+    assert ours.replace(f"{run_folder}#1", "@") == written != ""
+    assert run(command, f"{run_folder}#mine", "--patch-size", "32x48") == 2
+    assert "mine is a network of Python code" in capsys.readouterr().err
+
+
+def test_the_longer_training_is_pointed_at(run_folder, tmp_path, capsys):
+    assert run("export", f"{run_folder}#1", "--to", tmp_path / "brief") == 0
+    hint = f"#1 was trained for longer too: export '{run_folder}#1/seed-3'"
+    assert hint in capsys.readouterr().out
+    assert "longer too: `1/seed-3` of its run" in (tmp_path / "brief/README.md").read_text()
+    assert run("export", f"{run_folder}#1/seed-3", "--to", tmp_path / "long") == 0
+    long = (tmp_path / "long/README.md").read_text()
+    assert "trained for longer" not in capsys.readouterr().out + long
+
+
 def test_the_folder_says_how_to_use_it(run_folder, tmp_path):
     assert run("export", f"{run_folder}#1/seed-3", "--to", tmp_path) == 0
     assert json.loads((tmp_path / "preprocessing.json").read_text()) == PREPROCESSING

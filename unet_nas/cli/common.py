@@ -28,7 +28,9 @@ LossKind = Literal["cross_entropy", "dice_cross_entropy"]
 #: a table that does not go to a terminal takes up to this many columns
 _FILE_WIDTH = 160
 
-File = Annotated[str, typer.Argument(metavar="FILE", help="An architecture file, or preset:NAME.")]
+File = Annotated[
+    str, typer.Argument(metavar="FILE", help="An architecture file, preset:NAME, or STUDY#TRIAL.")
+]
 PatchSize = Annotated[
     str | None,
     typer.Option("--patch-size", metavar="SIZE", help="Spatial size of the input, as 572x572."),
@@ -44,7 +46,21 @@ def load(file: str, assignments: list[str] | None) -> Architecture:
     """Returns the architecture that a file or preset describes, with ``--set`` over it."""
     from unet_nas.unet.load import load_architecture
 
-    return load_architecture(as_path(file), assignments or ())
+    return load_architecture(_architecture_file(as_path(file)), assignments or ())
+
+
+def _architecture_file(file: str) -> str:
+    """Returns FILE, of STUDY#TRIAL the file of its architecture."""
+    if "#" not in file:  # most files, without the records' start-up
+        return file
+    from unet_nas.records.lookup import find_trial, names_trial
+
+    if not names_trial(file):
+        return file
+    run, record = find_trial(file)
+    if record.architecture is None:
+        raise InputError(f"{file} is a network of Python code ({record.network})")
+    return str(run.files_of(record) / "architecture.yaml")
 
 
 def share_cores() -> None:

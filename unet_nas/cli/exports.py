@@ -54,7 +54,7 @@ def export(
         network = _trial(file, size, weights, assignments, onnx=onnx)
     else:
         network = _file(file, size, weights, assignments)
-    note = _add_onnx(network) if onnx else ""
+    notes = [_add_onnx(network)] if onnx else []
     written = export_architecture(
         network.architecture,
         to,
@@ -66,7 +66,7 @@ def export(
     )
     for path in written:
         print(path)
-    if note:
+    for note in [*notes, *network.notes]:
         print(note)
 
 
@@ -79,6 +79,7 @@ class _Network:
     patch_size: tuple[int, ...] | None
     weights: Path | None
     beside: dict[str, bytes] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def _file(
@@ -107,7 +108,7 @@ def _trial(
 ) -> _Network:
     """Loads what a search trained."""
     from unet_nas.records.lookup import find_trial
-    from unet_nas.unet.handover import handover
+    from unet_nas.unet.handover import handover, longer_trainings
     from unet_nas.unet.load import load_architecture
 
     if weights is not None or assignments:
@@ -116,12 +117,18 @@ def _trial(
     run, record = find_trial(text)
     path = _weights_of(run, record)
     architecture = load_architecture(path.parent / "architecture.yaml")
+    longer = longer_trainings(run, record)
+    study = text.partition("#")[0]
+    more = (
+        f"{record.name} was trained for longer too: export '{study}#{longer[0]}'" if longer else ""
+    )
     return _Network(
         architecture,
         f"{run.header.name} {record.name}",
         size or run.header.patch_size or None,
         path,
         handover(run, record, architecture, onnx=onnx),
+        (more,) if more else (),
     )
 
 

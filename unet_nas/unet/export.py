@@ -129,9 +129,9 @@ def _converted(graph: Graph, path: Path) -> bytes:
 
 def _refuse_stale(folder: Path, files: Mapping[str, bytes]) -> None:
     """Refuses to write a network beside weights that may be of another."""
-    for name in (WEIGHTS, ONNX):
+    for name, option in ((WEIGHTS, "--weights FILE"), (ONNX, "--onnx")):
         if name not in files and (folder / name).exists():
             raise InputError(
-                f"{folder / name} is there, and may be of another network; delete it, or write "
-                "that of this one too"
+                f"{folder / name} is there, and may be of another network; delete it, or replace "
+                f"it too: {option} --force"
             )

@@ -43,7 +43,11 @@ def handover(
     paragraphs = [
         f"# {run.header.name}: {_title(record)}",
         "A network that unet_nas trained. `model.py` is plain PyTorch and needs nothing of "
-        "unet_nas; its head says which sizes the network takes.",
+        "unet_nas; its head says which sizes the network takes. Mirror an image of another size at "
+        "its ends up to the next of them, and cut the logits back to its size: "
+        f"`np.pad(image, ((0, 0), (0, 0){', (0, more)' * architecture.spatial_dims}), "
+        'mode="reflect")` with how many `more` each axis takes.',
+        *_training(run, record),
         *_use(architecture, onnx=onnx),
         "## Input and output",
         "\n".join(f"- {line}" for line in _tensors(run, steps)),
@@ -66,6 +70,24 @@ def _steps(run: Run, record: TrialRecord) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise InputError(f"{path} is damaged: it must hold an object")
     return found
+
+
+def _training(run: Run, record: TrialRecord) -> Iterator[str]:
+    """Yields how long it was trained, and where there are weights that were trained longer."""
+    if record.history:
+        best = f", and has the weights of step {record.best_step:,}" if record.best_step else ""
+        yield f"It was trained for {record.history[-1].step:,} steps{best}."
+    longer = longer_trainings(run, record)
+    if longer:
+        yield f"It was trained for longer too: `{'`, `'.join(longer)}` of its run."
+
+
+def longer_trainings(run: Run, record: TrialRecord) -> list[str]:
+    """Returns the names, as in ``STUDY#NAME``, of the longer trainings of a trial or baseline."""
+    if record.kind == "finalist":
+        return []
+    mine = [r for r in run.finalists if r.name == record.name and r.weights is not None]
+    return [f"{r.name.removeprefix('#')}/seed-{r.seed}" for r in mine]
 
 
 def _title(record: TrialRecord) -> str:

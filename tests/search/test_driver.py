@@ -128,6 +128,16 @@ def test_stopped_between_the_record_and_the_study(tmp_path, monkeypatch, told):
     assert len({record.digest for record in records}) == 6
 
 
+def test_a_mistake_leaves_no_folder(tmp_path):
+    with pytest.raises(InputError, match="no candidate is feasible"):
+        run(tmp_path / "new", "budget.parameters=1")
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(InputError, match="no candidate is feasible"):
+        run(tmp_path / "mine", "budget.parameters=1")
+    assert (tmp_path / "mine").exists()
+
+
 def test_another_seed_needs_another_folder(tmp_path):
     run(tmp_path, trials=2, seed=3)
     with pytest.raises(InputError, match=r"holds a run with --seed 3: give that, or another --out"):

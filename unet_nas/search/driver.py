@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -114,11 +115,18 @@ def search(
     """
     folder = Folder(options.out)
     _check_folder(folder, study, options)
+    new = not folder.path.exists()
     write_files(folder.path, {}, force=True)
-    with folder.occupied(join=options.join) as tenancy, display or Display() as shown:
-        run = _Run(study, options, tenancy=tenancy, display=shown, make=make, describe=describe)
-        with storage_errors(Place.of(folder.path, options.storage, study.name)):
-            return run.whole()
+    try:
+        with folder.occupied(join=options.join) as tenancy, display or Display() as shown:
+            run = _Run(study, options, tenancy=tenancy, display=shown, make=make, describe=describe)
+            with storage_errors(Place.of(folder.path, options.storage, study.name)):
+                return run.whole()
+    except InputError:
+        # a mistake that the data showed leaves no folder behind in which nothing was begun
+        if new and not options.join and folder.read_header() is None:
+            shutil.rmtree(folder.path, ignore_errors=True)
+        raise
 
 
 def _check_folder(folder: Folder, study: Study, options: Options) -> None:

@@ -48,14 +48,14 @@ def write_report(
     """Writes the report of one or several runs, and returns where its page lies.
 
     Args:
-        folder: of a run, or of several with the same objectives.
+        folder: of a run, or of several with the same objectives and the same kind of input.
         out: the folder to write ``index.html``, ``tables/`` and ``figures/`` into; files that
             are there are replaced.
         paper: write tables and figures too.
         progress: is told what comes next.
 
     Raises:
-        InputError: if a folder holds no run, or the objectives of several differ.
+        InputError: if a folder holds no run or is given twice, or if runs cannot share a page.
     """
     folders = [folder] if isinstance(folder, Path) else list(folder)
     tell = progress or _silent

@@ -133,12 +133,9 @@ class _Page:
         findings = self.findings
         cost = COSTS["macs"]
         found = effects(findings, cost)
-        importances = [
-            figures.importance_plot(run, f"importances-{n}") for n, run in enumerate(findings.runs)
-        ]
         drawn = None if findings.score is None else figures.effects_plot(found, findings.score)
         return {
-            "importances": self._kept([plot for plot in importances if plot]),
+            "importances": self._kept(figures.importance_plots(findings)),
             "slices": self._kept(figures.slice_plots(findings)),
             "effects": found,
             "effects_plot": self._kept([drawn] if drawn else []),

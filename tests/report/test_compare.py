@@ -158,6 +158,22 @@ def test_exact_tables_are_the_records(findings):
         assert int(row["inference memory (bytes)"]) == entry.record.costs["inference_memory"]
 
 
+def test_longer_trainings_are_numbers_in_csv(findings):
+    rows = cells(render(networks_table(findings, exact=True), "csv"))
+    entries = {entry.label: entry for entry in (*findings.front, *findings.baselines)}
+    trained = 0
+    for row in rows:
+        final = findings.finals(entries[row["Network"]])
+        shown = [row[f"Longer training, {what}"] for what in ("mean", "SD", "seeds")]
+        if final is None:
+            assert shown == ["", "", ""]
+        else:
+            trained += 1
+            assert list(map(float, shown)) == [final.mean, final.deviation, len(final.scores)]
+    assert trained
+    assert "Longer training" in [column.header for column in networks_table(findings).columns]
+
+
 def test_tables_of_an_empty_study_have_only_a_head(tmp_path):
     found = Findings.of([read_run(Writer(tmp_path).write([]))])
     assert networks_table(found).rows == ()

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from tests.support.studies import Writer, write_study
 from unet_nas.audit.audit import audit
@@ -16,7 +17,7 @@ from unet_nas.report.effects import effects
 from unet_nas.report.figure_files import figure_files
 from unet_nas.report.findings import Findings
 from unet_nas.report.hypervolume_figures import hypervolume_plots
-from unet_nas.report.matplotlib_figures import COLUMN_IN, PAGE_IN, plot_files
+from unet_nas.report.matplotlib_figures import COLUMN_IN, PAGE_IN, _draw, plot_files
 from unet_nas.report.network_figures import (
     network_of,
     stage_plot,
@@ -143,9 +144,50 @@ def test_hypervolume_of_several_runs_has_a_band(tmp_path):
         kinds = [(one.kind, one.name) for one in plot.series]
         assert kinds == [("band", ""), ("step", "tpe, mean of 3 runs with 95 % interval")]
         band, mean = plot.series
+        assert min(band.low) >= 0
+        assert max(band.high) <= 1
         assert all(a <= y <= b for a, y, b in zip(band.low, mean.y, band.high, strict=True))
     alone = [hypervolume_plots(Findings.of([run]))[0].series[0] for run in runs]
     assert [one.kind for one in alone] == ["step"] * 3
+
+
+def test_importances_of_several_runs_name_their_run(findings, tmp_path):
+    (alone,) = figures.importance_plots(findings)
+    assert alone.x.title == "importance (PED-ANOVA, shares of one)"
+    runs = [read_run(write_study(tmp_path / name, 6, seed=n)) for n, name in enumerate("ab")]
+    plots = figures.importance_plots(Findings.of(runs))
+    assert [plot.title.rpartition(" of ")[2] for plot in plots] == ["demo (a)", "demo (b)"]
+    assert to_plotly(plots[1])["layout"]["xaxis"]["title"]["text"].endswith("<br>demo (b)")
+
+
+def labels_of(plot: Plot) -> list[str]:
+    """Returns the labels that stand on the horizontal axis on paper."""
+    axes = Figure(figsize=(3.4, 2.4)).add_subplot()
+    _draw(plot, axes)
+    axes.figure.draw_without_rendering()
+    low, high = axes.get_xlim()
+    ticks = axes.xaxis.get_major_ticks()
+    return [tick.label1.get_text() for tick in ticks if low <= tick.get_loc() <= high]
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        ([4e6, 3e7], ["5M", "10M", "20M"]),
+        ([2.2e6, 4.5e6], ["3M", "4M"]),
+        ([1e6, 2e9], ["1M", "10M", "100M", "1G"]),
+    ],
+)
+def test_short_logarithmic_axes_have_labels(values, labels):
+    points = Series("", "points", values, [0.1, 0.2])
+    assert labels_of(Plot("p", "t", Axis("MACs", log=True), Axis("Dice"), (points,))) == labels
+
+
+def test_axes_that_count_have_whole_ticks():
+    step = Series("", "step", [1, 2, 3], [0.1, 0.2, 0.3])
+    plot = Plot("p", "t", Axis("trials", whole=True), Axis("share"), (step,))
+    assert labels_of(plot) == ["1", "2", "3"]
+    assert to_plotly(plot)["layout"]["xaxis"]["dtick"] == 1
 
 
 def test_hypervolume_ends_at_that_of_the_whole_search(findings):

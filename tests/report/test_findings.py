@@ -139,6 +139,33 @@ def test_runs_with_other_objectives_are_refused():
         Findings.of([])
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"spatial_dims": 1}, "spatial_dims: runs/x has 2, runs/y has 1;"),
+        ({"in_channels": 3}, "in_channels: runs/x has 1, runs/y has 3;"),
+        ({"class_names": ("a", "c")}, "class names: runs/x has a, b, runs/y has a, c;"),
+        ({"patch_size": (32, 32)}, "patch size: runs/x has 64×64, runs/y has 32×32;"),
+        ({"objectives": (replace(DICE, direction="minimize"), MACS)}, "objectives: runs/x has (Ob"),
+    ],
+)
+def test_runs_on_other_data_are_refused(changes, said):
+    header = {"patch_size": (64, 64), "class_names": ("a", "b")}
+    one = run_of(**header)
+    other = replace(run_of(**(header | changes)), folder=Path("runs/y"))
+    with pytest.raises(InputError) as caught:
+        Findings.of([one, other])
+    assert f"runs of one report must have the same {said}" in str(caught.value)
+    assert "unet-nas compare" in str(caught.value)
+
+
+def test_a_folder_given_twice_is_refused():
+    one = run_of()
+    again = replace(one, folder=Path("runs/../runs/x"))
+    with pytest.raises(InputError, match="is given twice"):
+        Findings.of([one, again])
+
+
 def test_runs_together_keep_their_trials_apart():
     runs = [run_of(trial(0, 0.9, 1e8)), replace(run_of(trial(0, 0.8, 1e7)), folder=Path("runs/y"))]
     found = Findings.of(runs)

@@ -365,3 +365,13 @@ def test_a_single_objective_has_no_front_of_its_own(tmp_path):
     assert "best of 9 by Dice" in text
     assert "on the Pareto front" not in text
     assert "Accuracy against MACs" in text
+
+
+@pytest.mark.parametrize(("fusion", "said"), [("concat", True), ("add", False)])
+def test_unfilled_boxes_are_explained_only_where_there_are_any(fusion, said, tmp_path):
+    writer = Writer(tmp_path)
+    record = writer.record(0)
+    record = replace(record, architecture=record.architecture | {"fusion": fusion})
+    html = page_of(writer.write([record]))
+    assert "Feature maps with channels above" in html
+    assert ("Unfilled: brought by a skip connection" in html) == said

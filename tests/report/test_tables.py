@@ -47,6 +47,13 @@ def test_latex_escapes_every_special_character():
     assert latex_text("~^\\") == r"\textasciitilde{}\textasciicircum{}\textbackslash{}"
 
 
+@pytest.mark.parametrize(("columns", "floating"), [(6, "table"), (7, "table*")])
+def test_wide_tables_stand_across_both_columns_of_a_page(columns, floating):
+    heads = tuple(Column(f"c{n}") for n in range(columns))
+    lines = render(Table(heads, (("1",) * columns,)), "latex").splitlines()
+    assert (lines[0], lines[-1]) == (rf"\begin{{{floating}}}", rf"\end{{{floating}}}")
+
+
 @pytest.mark.skipif(shutil.which("lualatex") is None, reason="no LaTeX here")
 def test_latex_compiles(tmp_path):
     document = (

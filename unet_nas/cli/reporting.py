@@ -23,7 +23,11 @@ from unet_nas.errors import InputError
 
 def report(
     studies: Annotated[
-        list[str], typer.Argument(metavar="STUDY…", help="Folders of runs with equal objectives.")
+        list[str],
+        typer.Argument(
+            metavar="STUDY…",
+            help="Folders of runs with equal objectives, dimensions, channels, classes and patch.",
+        ),
     ],
     out: Annotated[
         str, typer.Option("--out", metavar="DIR", help="Folder for page, tables and figures.")

@@ -40,10 +40,7 @@ def _plots(findings: Findings) -> Iterator[Plot]:
             if {plot.x.title, plot.y.title} <= axes:
                 yield plot
     yield from hypervolume_plots(findings)
-    for number, run in enumerate(findings.runs):
-        importances = figures.importance_plot(run, f"importances-{number}")
-        if importances is not None:
-            yield importances
+    yield from figures.importance_plots(findings)
 
 
 def _network_files(findings: Findings, entry: Entry) -> dict[str, bytes]:

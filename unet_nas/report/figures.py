@@ -17,6 +17,7 @@ from unet_nas.report.quantities import Quantity, quantity_of
 __all__ = [
     "effects_plot",
     "importance_plot",
+    "importance_plots",
     "pareto_plots",
     "slice_plots",
     "thinned",
@@ -170,8 +171,24 @@ def hover(entry: Entry, *quantities: Quantity) -> str:
 # --- what mattered ------------------------------------------------------------------------
 
 
-def importance_plot(run: Run, name: str) -> Plot | None:
-    """Returns the share of each parameter in what decides each objective."""
+def importance_plots(findings: Findings) -> list[Plot]:
+    """Returns the importances of each run that has any, with its name where there are several."""
+    several = len(findings.runs) > 1
+    made = (
+        importance_plot(run, f"importances-{n}", findings.run_label(run) if several else "")
+        for n, run in enumerate(findings.runs)
+    )
+    return [plot for plot in made if plot is not None]
+
+
+def importance_plot(run: Run, name: str, label: str = "") -> Plot | None:
+    """Returns the share of each parameter in what decides each objective.
+
+    Args:
+        run: That was searched.
+        name: Of the plot.
+        label: Of the run, where a reader must be told which one it is.
+    """
     found = run.header.importances
     totals: dict[str, float] = {}
     for shares in found.values():
@@ -192,8 +209,10 @@ def importance_plot(run: Run, name: str) -> Plot | None:
         )
         for number, (objective, shares) in enumerate(found.items())
     ]
-    x = Axis("importance (share of the variance)")
-    return Plot(name, "Parameter importances", x, Axis("", words=words), tuple(series))
+    x = Axis("importance (PED-ANOVA, shares of one)" + (f"\n{label}" if label else ""))
+    title = "Parameter importances (PED-ANOVA, Watanabe et al., 2023)"
+    title += f" of {label}" if label else ""
+    return Plot(name, title, x, Axis("", words=words), tuple(series))
 
 
 def slice_plots(findings: Findings) -> list[Plot]:
@@ -244,7 +263,7 @@ def _slice(findings: Findings, name: str, entries: Sequence[Entry], score: Quant
     )
     title = parameter_name(name)
     safe = "".join(c if c.isalnum() else "-" for c in title).strip("-")
-    x = Axis(title, words=words)
+    x = Axis(title, words=words, whole=numbers and all(isinstance(v, int) for v in values))
     return Plot(f"slice-{safe}", f"{score.title} over {title}", x, Axis(score.axis), (series,))
 
 

@@ -114,7 +114,7 @@ class Findings:
     """The networks of all runs together.
 
     Attributes:
-        runs: In the order given; they share their objectives.
+        runs: In the order given; they share their objectives and their kind of input.
     """
 
     runs: tuple[Run, ...]
@@ -124,20 +124,15 @@ class Findings:
         """Puts runs together.
 
         Raises:
-            InputError: if there is none, or their objectives differ.
+            InputError: if there is none, if one is there twice, or if their objectives or their
+                kinds of input differ.
         """
         if not runs:
             raise InputError("a report needs at least one run")
-        first = runs[0]
-        for run in runs[1:]:
-            if run.header.objectives != first.header.objectives:
-                ours, theirs = (
-                    ", ".join(o.name for o in r.header.objectives) or "none" for r in (first, run)
-                )
-                raise InputError(
-                    f"runs of one report must have the same objectives: {first.folder} has {ours}, "
-                    f"{run.folder} has {theirs}; write a report for each"
-                )
+        for number, run in enumerate(runs):
+            _check_comparable(runs[0], run)
+            if run.folder.resolve() in [other.folder.resolve() for other in runs[:number]]:
+                raise InputError(f"{run.folder} is given twice: name each run of a report once")
         return Findings(tuple(runs))
 
     # --- networks -------------------------------------------------------------------------
@@ -330,6 +325,39 @@ class Findings:
         if not self.feasible or self.box <= 0:
             return None
         return hypervolume(self.losses(self.front), self.reference) / self.box
+
+
+def _check_comparable(first: Run, run: Run) -> None:
+    """Refuses a run whose networks cannot compete with those of the first for one front."""
+    for (what, ours), (_, theirs) in zip(_kind(first), _kind(run), strict=True):
+        if ours != theirs:
+            shown, other = (_shown(value) for value in (ours, theirs))
+            if shown == other:
+                shown, other = repr(ours), repr(theirs)
+            raise InputError(
+                f"runs of one report must have the same {what}: {first.folder} has {shown}, "
+                f"{run.folder} has {other}; write a report for each, or put single networks into "
+                "one table with unet-nas compare"
+            )
+
+
+def _kind(run: Run) -> Iterator[tuple[str, object]]:
+    """Yields what runs must share, and its name."""
+    header = run.header
+    yield "objectives", header.objectives
+    yield "spatial_dims", header.spatial_dims
+    yield "in_channels", header.in_channels
+    yield "class names", header.class_names
+    yield "patch size", header.patch_size
+
+
+def _shown(value: object) -> str:
+    """Returns a value of a header in words."""
+    if not isinstance(value, tuple):
+        return str(value)
+    words = [one.name if isinstance(one, ObjectiveSpec) else str(one) for one in value]
+    numbers = all(isinstance(one, int) for one in value)
+    return ("×" if numbers else ", ").join(words) or "none"
 
 
 def seconds_between(start: str, end: str) -> float | None:

@@ -26,13 +26,15 @@ def hypervolume_plots(findings: Findings) -> list[Plot]:
     """Returns the hypervolume over trials and over seconds.
 
     Runs with the same sampler (several seeds of a study) become one curve: their mean, with the
-    95 % interval of Student's t, as far as all of them reach.
+    95 % interval of Student's t, clipped to what a share can be, as far as all of them reach.
     """
     if not findings.feasible or findings.box <= 0:
         return []
     y = Axis("hypervolume (share of the box)")
     trials = _series(findings, _over_trials)
-    plots = [Plot("hypervolume-trials", "Hypervolume over trials", Axis("trials"), y, trials)]
+    plots = [
+        Plot("hypervolume-trials", "Hypervolume over trials", Axis("trials", whole=True), y, trials)
+    ]
     seconds = _series(findings, _over_seconds)
     if seconds:
         axis, title = Axis("time since the start (s)"), "Hypervolume over seconds"
@@ -104,7 +106,7 @@ def _group(name: str, curves: Sequence[Curve], role: Role) -> list[Series]:
     mean = stack.mean(axis=0)
     half = _t_quantile(len(curves) - 1) * stack.std(axis=0, ddof=1) / math.sqrt(len(curves))
     x, y = grid.round(3).tolist(), mean.tolist()
-    low, high = np.maximum(mean - half, 0).tolist(), (mean + half).tolist()
+    low, high = (np.clip(end, 0, 1).tolist() for end in (mean - half, mean + half))
     label = f"{name}, mean of {len(curves)} runs with 95 % interval"
     return [Series("", "band", x, y, role, low, high), Series(label, "step", x, y, role)]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import ceil, floor, log10
 from typing import Any
 
 import matplotlib as mpl
@@ -12,9 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.axis import XAxis, YAxis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, NullFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from unet_nas.report.plots import Plot, Series
+from unet_nas.report.plots import Axis, Plot, Series
 
 __all__ = ["COLUMN_IN", "FORMATS", "PAGE_IN", "plot_files", "rendered", "style"]
 
@@ -128,6 +129,8 @@ def _draw(plot: Plot, axes: Axes) -> None:
         assert figure is not None, "the axes were made on one"
         columns = 2 if len(plot.series) < 6 else 3
         figure.legend(loc="outside upper left", ncols=columns, handlelength=1.2)
+    _ticks(plot.x, axes.xaxis)
+    _ticks(plot.y, axes.yaxis)
 
 
 def _limit(plot: Plot, axes: Axes) -> None:
@@ -140,6 +143,30 @@ def _limit(plot: Plot, axes: Axes) -> None:
 def _count_ticks(axis: XAxis | YAxis) -> None:
     axis.set_major_formatter(EngFormatter(sep=""))
     axis.set_minor_formatter(NullFormatter())
+
+
+def _ticks(axis: Axis, drawn: XAxis | YAxis) -> None:
+    """Marks whole numbers where an axis counts, and enough of a short logarithmic one."""
+    if axis.whole and not axis.words:
+        drawn.set_major_locator(MaxNLocator("auto", integer=True))
+    if axis.log:
+        low, high = sorted(drawn.get_view_interval())
+        steps = _steps(low, high)
+        if steps:
+            drawn.set_major_locator(LogLocator(subs=steps))
+
+
+def _steps(low: float, high: float) -> tuple[float, ...]:
+    """Returns what of a decade is marked; nothing where powers of ten do.
+
+    >>> _steps(4e6, 3e7), _steps(2.2e6, 4.5e6)
+    ((1.0, 2.0, 5.0), (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0))
+    """
+    if low <= 0 or high / low >= 100:
+        return ()
+    decades = range(floor(log10(low)), ceil(log10(high)) + 1)
+    marked = [n for d in decades for n in (1, 2, 5) if low <= n * 10.0**d <= high]
+    return (1.0, 2.0, 5.0) if len(marked) > 1 else tuple(map(float, range(1, 10)))
 
 
 def _bars(plot: Plot, bars: list[Series], axes: Axes) -> None:

@@ -204,8 +204,8 @@ def training_plot(name: str, records: Sequence[TrialRecord], metric: str) -> Plo
             series.append(Series(label, "line", steps, scores, role, labels=_texts(record)))
     if not series:
         return None
-    y = Axis(f"{score_title(metric)}, validation")
-    return Plot(f"{name}-training", "Training curves", Axis("optimizer steps"), y, tuple(series))
+    x, y = Axis("optimizer steps", whole=True), Axis(f"{score_title(metric)}, validation")
+    return Plot(f"{name}-training", "Training curves", x, y, tuple(series))
 
 
 def _texts(record: TrialRecord) -> list[str]:

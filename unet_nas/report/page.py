@@ -48,14 +48,14 @@ def write_report(
     """Writes the report of one or several runs, and returns where its page lies.
 
     Args:
-        folder: of a run, or of several with the same objectives.
+        folder: of a run, or of several with the same objectives and the same kind of input.
         out: the folder to write ``index.html``, ``tables/`` and ``figures/`` into; files that
             are there are replaced.
         paper: write tables and figures too.
         progress: is told what comes next.
 
     Raises:
-        InputError: if a folder holds no run, or the objectives of several differ.
+        InputError: if a folder holds no run or is given twice, or if runs cannot share a page.
     """
     folders = [folder] if isinstance(folder, Path) else list(folder)
     tell = progress or _silent
@@ -133,12 +133,9 @@ class _Page:
         findings = self.findings
         cost = COSTS["macs"]
         found = effects(findings, cost)
-        importances = [
-            figures.importance_plot(run, f"importances-{n}") for n, run in enumerate(findings.runs)
-        ]
         drawn = None if findings.score is None else figures.effects_plot(found, findings.score)
         return {
-            "importances": self._kept([plot for plot in importances if plot]),
+            "importances": self._kept(figures.importance_plots(findings)),
             "slices": self._kept(figures.slice_plots(findings)),
             "effects": found,
             "effects_plot": self._kept([drawn] if drawn else []),

@@ -185,7 +185,7 @@ def note_of(record: TrialRecord) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """All that is known of one network."""
+    """All that is known of one network; ``copied``: skips bring some of the maps drawn."""
 
     entry: Entry
     badges: tuple[str, ...]
@@ -194,6 +194,7 @@ class Card:
     chosen: tuple[Fact, ...]
     drawing: Markup
     natural: int
+    copied: bool
     drawing_note: str
     peak: str
     scores: tuple[tuple[str, str, Markup], ...]
@@ -242,15 +243,15 @@ def value_text(value: Scalar) -> str:
     return "null" if value is None else str(value)
 
 
-def _drawing(entry: Entry, network: Network | None) -> tuple[Markup, int]:
-    """Returns the drawing and its natural width."""
+def _drawing(entry: Entry, network: Network | None) -> tuple[Markup, int, bool]:
+    """Returns the drawing, its natural width, and whether a skip brought any part of its boxes."""
     if network is None:
-        return Markup(), 0
+        return Markup(), 0, False
     drawn = layout(network.graph, network.sizes[0])
     title = describe(network.graph, network.sizes[0])
     # all text in it was escaped where it was written
     svg = to_svg(drawn, title, PAGE_COLORS, ids=f"u-{entry.key}")
-    return Markup(svg), round(drawn.width)
+    return Markup(svg), round(drawn.width), any(box.copied for box in drawn.boxes)
 
 
 def _without_drawing(record: TrialRecord) -> str:

@@ -16,6 +16,8 @@ from unet_nas.units import format_count
 _SYMBOLS = {"baseline": "diamond", "final": "square", "front": "circle"}
 #: height of a word beside a bar, in pixels
 _ROW = 24
+#: an axis of so many whole numbers has a tick for each
+_FEW_WHOLE = 10
 _SIZES = {"muted": 5, "trial": 6}
 
 
@@ -36,7 +38,7 @@ def to_plotly(plot: Plot) -> dict[str, Any]:
 
 
 def _axis(axis: Axis, values: Sequence[Value]) -> dict[str, Any]:
-    made: dict[str, Any] = {"title": {"text": escape(axis.title)}}
+    made: dict[str, Any] = {"title": {"text": escape(axis.title).replace("\n", "<br>")}}
     if axis.log:
         ticks = log_ticks([float(value) for value in values])
         made |= {"type": "log", "tickmode": "array", "tickvals": ticks}
@@ -49,6 +51,9 @@ def _axis(axis: Axis, values: Sequence[Value]) -> dict[str, Any]:
         }
     else:
         made |= {"type": "linear"}
+        numbers = [float(value) for value in values] if axis.whole else []
+        if numbers and max(numbers) - min(numbers) <= _FEW_WHOLE:
+            made["dtick"] = 1  # else plotly would mark halves
     if axis.limits:
         made["range"] = list(axis.limits)
     return made

@@ -22,12 +22,21 @@ Value = float | str
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """An axis: its title with the unit, whether it is logarithmic, the order of its words."""
+    """An axis.
+
+    Attributes:
+        title: With the unit; may have several lines.
+        log: It is logarithmic.
+        words: What stands on it instead of numbers, in order.
+        limits: Where it begins and ends.
+        whole: It counts: only whole numbers are marked.
+    """
 
     title: str
     log: bool = False
     words: tuple[str, ...] = ()
     limits: tuple[float, float] | None = None
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)

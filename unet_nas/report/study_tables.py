@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from unet_nas.report.findings import Entry, Findings
+from unet_nas.report.findings import Entry, Finals, Findings
 from unet_nas.report.quantities import MIB, Quantity
 from unet_nas.report.scales import Measure, best_rows, measure
 from unet_nas.report.tables import Column, Table, render
@@ -59,18 +59,16 @@ def _table(
     columns = [Column("Network"), *([Column("Chosen as", wrap=True)] if names else [])]
     first = len(columns)
     columns += [m.column for m in measures]
-    columns += [Column("Longer training", right=True)] if with_finals else []
+    if with_finals:
+        columns += [Column(head, right=True) for head in _FINALS_HEADS[exact]]
     rows = []
     for index, entry in enumerate(entries):
         cells = [entry.label, *([names[index]] if names else [])]
         cells += [
             _cell(m, column[index], exact) for m, column in zip(measures, values, strict=True)
         ]
-        final = finals[index]
         if with_finals:
-            spread = None if final is None else final.deviation
-            ending = "" if spread is None else f" ± {spread:.4f}"
-            cells.append("–" if final is None else f"{final.mean:.4f}{ending}")
+            cells += _finals_cells(finals[index], exact)
         rows.append(tuple(cells))
     best = {
         (row, first + number)
@@ -84,6 +82,23 @@ def _table(
         best=frozenset(best),
         label=label,
     )
+
+
+#: heads of the longer trainings' columns, for people and for programs
+_FINALS_HEADS = {
+    False: ("Longer training",),
+    True: ("Longer training, mean", "Longer training, SD", "Longer training, seeds"),
+}
+
+
+def _finals_cells(final: Finals | None, exact: bool) -> list[str]:
+    """Returns a network's longer trainings, in one cell for people and in three for programs."""
+    if final is None:
+        return ["", "", ""] if exact else ["–"]
+    spread = final.deviation
+    if exact:
+        return [repr(final.mean), "" if spread is None else repr(spread), str(len(final.scores))]
+    return [f"{final.mean:.4f}" + ("" if spread is None else f" ± {spread:.4f}")]
 
 
 def _cell(column: Measure, value: float | None, exact: bool) -> str:

@@ -114,6 +114,7 @@ def _bold(table: Table, row: int) -> set[int]:
 
 def _latex(table: Table) -> str:
     wide = len(table.columns) > _MOST_IN_A_COLUMN
+    floating = "table*" if len(table.columns) > _MOST_IN_A_COLUMN + 1 else "table"
     alignment = "".join(_latex_column(column, wide) for column in table.columns)
     rows = [_latex_row(row, _bold(table, index)) for index, row in enumerate(table.rows)]
     if table.total and len(rows) > 1:
@@ -122,7 +123,7 @@ def _latex(table: Table) -> str:
     caption += [rf"\label{{{table.label}}}"] if table.label else []
     return "\n".join(
         [
-            r"\begin{table}",
+            rf"\begin{{{floating}}}",
             r"\centering",
             *(_latex_size(table) if wide else []),
             *caption,
@@ -133,12 +134,13 @@ def _latex(table: Table) -> str:
             *rows,
             r"\bottomrule",
             r"\end{tabular}",
-            r"\end{table}",
+            rf"\end{{{floating}}}",
         ]
     )
 
 
-#: tables of more columns are set smaller, with their heads on several lines
+#: tables of more columns are set smaller, with their heads on several lines; those of still one
+#: more stand across both columns of a page
 _MOST_IN_A_COLUMN = 5
 
 

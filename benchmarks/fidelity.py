@@ -1,7 +1,7 @@
 """Does the brief training rank architectures as a training ten times as long does?
 
 ``python fidelity.py`` in this folder draws architectures of ``search_spaces/nuclei.yaml`` (with
-few MACs, so that it ends within half an hour), trains each with the steps of that file
+few MACs, so that it ends within an hour or so), trains each with the steps of that file
 and with ten times as many (two seeds of the long one), on the nuclei data, and writes
 ``results/fidelity.json`` after every training: started again, it goes on. It reports Kendall's
 tau between brief and long with a bootstrap interval over architectures, the tau between the two
@@ -43,8 +43,8 @@ def main() -> None:
     """Trains what is missing in the result, and sums up."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default=str(ROOT.parent / "shared" / "data" / "nuclei"))
-    parser.add_argument("--architectures", type=int, default=32)
-    parser.add_argument("--macs", default="6M", help="in place of budget.macs")
+    parser.add_argument("--architectures", type=int, default=30)
+    parser.add_argument("--macs", default="15M", help="in place of budget.macs")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()

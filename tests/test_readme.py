@@ -2,6 +2,7 @@
 
 import doctest
 import importlib.util
+import json
 import re
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +16,7 @@ from unet_nas.train.data.options import Augment
 from unet_nas.train.data.sources.options import Source
 
 ROOT = Path(__file__).parents[1]
+CEILING = "ceiling: tau of two seeds of long"
 STALE = "out of date; run `make docs` and look at the difference"
 
 
@@ -90,3 +92,43 @@ def test_every_link_of_the_documentation_leads_somewhere():
     for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_what_searches_found_is_what_the_benchmarks_say():
+    """The figures in the README are those of the committed results."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    files = sorted((ROOT / "benchmarks" / "results").glob("finalists-*.json"))
+    assert len(files) >= 2
+    for path in files:
+        assert found_row(json.loads(path.read_text(encoding="utf-8"))) in text, path.name
+
+
+def found_row(result):
+    gaps = {name.partition(", ")[::2]: gap for name, gap in result["finalist minus"].items()}
+    cells = [f"{result['space']}, {result['steps']:,} steps"]
+    cells += [f"{result['networks']['finalist']['mean']:.3f}"]
+    for name in ("best of random", "2015", "nnunet-plain"):
+        cells += [
+            "<br>".join(
+                f"{gap['mean']:+.3f} [{gap['interval'][0]:.3f}, {gap['interval'][1]:.3f}]"
+                for (network, _), gap in gaps.items()
+                if network == name
+            )
+        ]
+    return f"| {' | '.join(cells)} |"
+
+
+def test_the_fidelity_is_what_the_benchmark_says():
+    """README and quickstart say what the brief training was worth."""
+    path = ROOT / "benchmarks" / "results" / "fidelity.json"
+    summary = json.loads(path.read_text(encoding="utf-8"))["summary"]
+    tau, ceiling = (summary[name] for name in ("tau of brief and long", CEILING))
+    said = (
+        f"{tau['value']:.2f} [{tau['interval'][0]:.2f}, {tau['interval'][1]:.2f}]",
+        f"{ceiling['value']:.2f} [{ceiling['interval'][0]:.2f}, {ceiling['interval'][1]:.2f}]",
+        f"{summary['regret of the brief top five']:.3f}",
+        f"{summary['complete']} architectures",
+    )
+    for name in ("README.md", "search_spaces/quickstart.yaml"):
+        text = " ".join((ROOT / name).read_text(encoding="utf-8").replace("#", " ").split())
+        assert all(words in text for words in said), name

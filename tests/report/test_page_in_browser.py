@@ -1,6 +1,7 @@
 """The page in a real browser: it draws, answers clicks and keys, says no word on the console."""
 
 import shutil
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,15 +49,24 @@ def visit(browser, path: Path, width: int = 1280, scheme: str = "light") -> Visi
     return made
 
 
+def until(page, condition: str) -> None:
+    """Waits for a condition; playwright's own waiting evaluates text, which the page forbids."""
+    deadline = time.monotonic() + 30
+    while not page.evaluate(condition):
+        assert time.monotonic() < deadline, condition
+        page.wait_for_timeout(20)
+
+
 def draw_all(page) -> None:
     """Scrolls through the page, so that every plot is drawn that is not in a closed card."""
     height = page.evaluate("document.documentElement.scrollHeight")
     for top in range(0, height, 800):
         page.evaluate(f"window.scrollTo({{top: {top}, behavior: 'instant'}})")
         page.wait_for_timeout(20)
-    page.wait_for_function(
+    until(
+        page,
         "[...document.querySelectorAll('.canvas')].every((canvas) => "
-        "canvas.querySelector('.main-svg') || canvas.closest('details:not([open])'))"
+        "canvas.querySelector('.main-svg') || canvas.closest('details:not([open])'))",
     )
 
 
@@ -95,7 +105,7 @@ def test_a_click_on_the_front_opens_the_card(browser, report):
     assert "MACs per patch" in said
     assert "fusion:" in said
     page.mouse.click(place["x"], place["y"])
-    page.wait_for_function(f"document.getElementById('card-{place['key']}').open")
+    until(page, f"document.getElementById('card-{place['key']}').open")
     assert page.evaluate("document.activeElement.tagName") == "SUMMARY"
     page.close()
 
@@ -119,9 +129,9 @@ def test_tabs_change_the_cost_by_mouse_and_by_key(browser, report):
     page.wait_for_selector("#pareto-panel .main-svg")
     title = "document.querySelector('#pareto-panel .xtitle').textContent"
     page.get_by_role("tab", name="Dice against parameters").click()
-    page.wait_for_function(f"{title} === 'parameters'")
+    until(page, f"{title} === 'parameters'")
     page.keyboard.press("ArrowRight")
-    page.wait_for_function(f"{title} === 'training memory (MiB)'")
+    until(page, f"{title} === 'training memory (MiB)'")
     assert (
         page.locator("[role=tab][aria-selected=true]").inner_text()
         == "Dice against training memory"

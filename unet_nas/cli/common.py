@@ -53,14 +53,9 @@ def _architecture_file(file: str) -> str:
     """Returns FILE, of STUDY#TRIAL the file of its architecture."""
     if "#" not in file:  # most files, without the records' start-up
         return file
-    from unet_nas.records.lookup import find_trial, names_trial
+    from unet_nas.records.lookup import architecture_file, names_trial
 
-    if not names_trial(file):
-        return file
-    run, record = find_trial(file)
-    if record.architecture is None:
-        raise InputError(f"{file} is a network of Python code ({record.network})")
-    return str(run.files_of(record) / "architecture.yaml")
+    return str(architecture_file(file)) if names_trial(file) else file
 
 
 def share_cores() -> None:

@@ -108,6 +108,7 @@ def _trial(
 ) -> _Network:
     """Loads what a search trained."""
     from unet_nas.records.lookup import find_trial
+    from unet_nas.records.study import ARCHITECTURE
     from unet_nas.unet.handover import handover, longer_trainings
     from unet_nas.unet.load import load_architecture
 
@@ -116,11 +117,11 @@ def _trial(
         raise InputError(f"{text} has its architecture and weights; {option} is for files")
     run, record = find_trial(text)
     path = _weights_of(run, record)
-    architecture = load_architecture(path.parent / "architecture.yaml")
-    longer = longer_trainings(run, record)
+    architecture = load_architecture(path.parent / ARCHITECTURE)
     study = text.partition("#")[0]
-    more = (
-        f"{record.name} was trained for longer too: export '{study}#{longer[0]}'" if longer else ""
+    notes = tuple(
+        f"{record.name} was trained for longer too: export '{study}#{longer}'"
+        for longer in longer_trainings(run, record)[:1]
     )
     return _Network(
         architecture,
@@ -128,7 +129,7 @@ def _trial(
         size or run.header.patch_size or None,
         path,
         handover(run, record, architecture, onnx=onnx),
-        (more,) if more else (),
+        notes,
     )
 
 

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from unet_nas.errors import InputError
-from unet_nas.records.study import HEADER, Run, TrialRecord, read_run
+from unet_nas.records.study import ARCHITECTURE, HEADER, Run, TrialRecord, read_run
 
 REPORTS = Path("reports")
 """Where runs lie that are called by their name."""
@@ -42,6 +42,18 @@ def find_trial(text: str) -> tuple[Run, TrialRecord]:
     if name in found:
         return run, found[name]
     raise InputError(f"{text}: {_offer(run, name, list(found))}")
+
+
+def architecture_file(text: str) -> Path:
+    """Returns the architecture file of ``STUDY#TRIAL``.
+
+    Raises:
+        InputError: if there is no such network, or it is one of Python code.
+    """
+    run, record = find_trial(text)
+    if record.network != "architecture":
+        raise InputError(f"{text} is a network of Python code ({record.network})")
+    return run.files_of(record) / ARCHITECTURE
 
 
 def run_above(folder: Path) -> Path | None:

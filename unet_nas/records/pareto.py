@@ -7,6 +7,7 @@ other, so both are on the front.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,6 +24,15 @@ def as_losses(values: Sequence[Sequence[float]], maximized: Sequence[bool]) -> L
     """
     signs = np.where(maximized, -1.0, 1.0)
     return np.asarray(values, np.float64).reshape(-1, len(maximized)) * signs
+
+
+def on_scale(value: float, *, cost: bool) -> float:
+    """Returns an accuracy as it is, and a cost by its decimal logarithm: ratios of costs count.
+
+    >>> on_scale(0.8, cost=False), on_scale(1e6, cost=True)
+    (0.8, 6.0)
+    """
+    return math.log10(max(value, 1e-12)) if cost else value
 
 
 def front(losses: Losses) -> NDArray[np.bool_]:

@@ -43,6 +43,8 @@ T = TypeVar("T")
 
 HEADER = "run.json"
 RECORD = "record.json"
+ARCHITECTURE = "architecture.yaml"
+"""The network of a training, in the same folder."""
 FORMAT = 1
 """Version of the records; a reader refuses a newer one."""
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from unet_nas.errors import InputError
 from unet_nas.records import ObjectiveSpec, Run, TrialRecord
-from unet_nas.records.pareto import Losses, as_losses, front, hypervolume, knee
+from unet_nas.records.pareto import Losses, as_losses, front, hypervolume, knee, on_scale
 from unet_nas.report.quantities import COSTS, Quantity, quantity_of
 
 __all__ = ["Entry", "Finals", "Findings", "Recommendation"]
@@ -226,9 +226,7 @@ class Findings:
     @staticmethod
     def _coordinate(entry: Entry, quantity: Quantity) -> float:
         value = entry.value(quantity)
-        if value is None:
-            return math.nan
-        return math.log10(max(value, 1e-12)) if quantity.cost else value
+        return math.nan if value is None else on_scale(value, cost=quantity.cost)
 
     # --- the front ------------------------------------------------------------------------
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 
 from unet_nas.records import pareto
@@ -75,10 +74,9 @@ def selected(
 
 def _knee(members: Sequence[TrialRecord], objectives: Sequence[ObjectiveSpec]) -> int:
     """Returns the knee point of a front; costs count by their logarithm, as in the report."""
-
-    def value(record: TrialRecord, name: str) -> float:
-        found = record.objectives[name]
-        return math.log10(max(found, 1e-12)) if name in COSTS else found
-
-    values = [[value(record, spec.name) for spec in objectives] for record in members]
+    names = [spec.name for spec in objectives]
+    values = [
+        [pareto.on_scale(record.objectives[name], cost=name in COSTS) for name in names]
+        for record in members
+    ]
     return pareto.knee(pareto.as_losses(values, [s.direction == "maximize" for s in objectives]))

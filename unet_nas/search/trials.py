@@ -14,7 +14,7 @@ import yaml
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from unet_nas.errors import UnetNasError
-from unet_nas.records.study import Point, Timing, TrialFailure, TrialRecord
+from unet_nas.records.study import ARCHITECTURE, Point, Timing, TrialFailure, TrialRecord
 from unet_nas.search.candidates import Verdict, suggest
 from unet_nas.search.evaluate import Job, Outcome, now, record_of
 from unet_nas.search.failures import HopelessError, failure_text
@@ -189,9 +189,9 @@ class TrialLoop:
 
         Who queued the candidate may have died before ending the trial, or been late.
         """
-        old = self.study.get_trials(deepcopy=False)[number]
-        drop(self.study, Trial(self.study, old._trial_id), "interrupted")
-        return not is_result(self._frozen(Trial(self.study, old._trial_id)))
+        old = Trial(self.study, self.study.get_trials(deepcopy=False)[number]._trial_id)
+        drop(self.study, old, "interrupted")
+        return not is_result(self._frozen(old))
 
     def _outcome(self, trial: Trial, job: Job) -> Outcome:
         """Trains; whatever a network raises is a result."""
@@ -243,7 +243,7 @@ def trained(
         return Outcome("failed", failure=_failure(error))
     if job.architecture is None:
         return outcome
-    return replace(outcome, files={**outcome.files, "architecture.yaml": _yaml(job)})
+    return replace(outcome, files={**outcome.files, ARCHITECTURE: _yaml(job)})
 
 
 def _failure(error: Exception) -> TrialFailure:

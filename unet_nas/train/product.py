@@ -20,7 +20,7 @@ from torch import Tensor
 
 from unet_nas.errors import InputError
 from unet_nas.files import write_files
-from unet_nas.records.study import Point
+from unet_nas.records.study import ARCHITECTURE, Point
 from unet_nas.unet.architecture import Architecture
 from unet_nas.unet.build import UNet, build
 from unet_nas.unet.dump import to_yaml
@@ -40,7 +40,6 @@ __all__ = [
     "write_trained",
 ]
 
-ARCHITECTURE = "architecture.yaml"
 WEIGHTS = "weights.safetensors"
 TRAINING = "training.json"
 CHECKPOINT = "checkpoint.safetensors"

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unet_nas.errors import InputError
-from unet_nas.records.lookup import find_trial, names_trial, run_above
+from unet_nas.records import lookup
+from unet_nas.records.lookup import names_trial, run_above
 from unet_nas.records.study import HEADER, RECORD, RunHeader, TrialRecord
 from unet_nas.text import (
     Document,
@@ -37,8 +38,7 @@ def architecture_file(source: str) -> str:
         InputError: if there is no such trial, or no architecture in the folder.
     """
     if names_trial(source) and not source.startswith(PREFIX):
-        run, record = find_trial(source)
-        return str(run.files_of(record) / ARCHITECTURE)
+        return str(lookup.architecture_file(source))
     folder = Path(source)
     if not source.startswith(PREFIX) and folder.is_dir():
         path = folder / ARCHITECTURE

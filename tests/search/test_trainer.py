@@ -80,6 +80,18 @@ def test_a_trial_is_the_same_twice():
     assert one.files["weights.safetensors"] == two.files["weights.safetensors"]
 
 
+def test_weights_are_saved_in_any_memory_format():
+    """A GPU trains in channels last, and a file has no strides."""
+    trainer = make_trainer(load_study(FILE), "cpu", 0)
+    assert isinstance(trainer, Trainer)
+    tree = {"depth": 1, "width": 2, "in_channels": 1, "classes": trainer.task.classes}
+    config = TrainConfig(patch_size=16, steps=2, validations=1, channels_last=True)
+    job = Job("trial", "#0", None, 3, config.model_dump(mode="json"), tree)
+    outcome = trainer.evaluate(job, lambda point: False)
+    assert outcome.failure is None
+    assert load(outcome.files["weights.safetensors"])
+
+
 def test_a_stopped_trial_is_pruned():
     trainer = make_trainer(load_study(FILE), "cpu", 0)
     tree = {"depth": 1, "width": 2, "in_channels": 1, "classes": trainer.task.classes}

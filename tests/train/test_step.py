@@ -34,7 +34,7 @@ def test_a_step_with_clipping_takes_no_more_than_the_audit_says(architecture, se
     target = torch.zeros(batch, 32, 32, dtype=torch.int64)
     step = Step(module, config, training, make_loss(config, data.task, data.train))
     phases = [lambda: step(inputs, target, 1e-3)] * 2
-    measured = _measure(phases, _state_bytes(module, (inputs, target)))[1]
+    measured = _measure(phases, _state_bytes(module, (inputs, target)), "cpu")[1]
     predicted = training_memory(module.graph, (32, 32), batch, training)
     # one norm per parameter tensor, their stack, and what becomes of it
     norms = 4 * (2 * len(step.parameters) + 4)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,7 +82,10 @@ def fit(
         raise InputError("train.patch_size must be given, as patch_size: 128x128")
     # what the loop changes in PyTorch's state is given back: the generators, and how cuDNN chooses
     devices = [torch.cuda.current_device()] if device == "cuda" else []
-    with torch.random.fork_rng(devices), torch.backends.cudnn.flags(deterministic=True):
+    with (
+        torch.random.fork_rng(devices),
+        torch.backends.cudnn.flags(enabled=True, deterministic=True),
+    ):
         torch.manual_seed(seed)
         trainer = None
         try:
@@ -142,6 +145,7 @@ class _Trainer:
             augment=config.augment,
             seed=seed,
             target_crop=None if output == patch_size else output,
+            pinned=device == "cuda",
         )
         criterion = make_loss(config, data.task, data.train)
         self.step = Step(self.module, config, training, criterion)
@@ -205,9 +209,8 @@ class _Trainer:
     def _batch(self) -> tuple[Tensor, Tensor]:
         """Returns the next inputs and target on the device."""
         inputs, target = next(self.patches)
-        if self.device == "cuda":  # from pinned memory the copy runs beside the step before
-            inputs = inputs.pin_memory().to(self.device, non_blocking=True)
-            target = target.pin_memory().to(self.device, non_blocking=True)
+        inputs = inputs.to(self.device, non_blocking=True)
+        target = target.to(self.device, non_blocking=True)
         if self.layout is not None:
             inputs = inputs.contiguous(memory_format=self.layout)
         return inputs, target
@@ -243,7 +246,7 @@ class _Trainer:
         point = self._point(scores.get(self.score_name))
         if point.score is not None and self._better(point.score):
             now.best_step, now.best_score, now.best_metrics = now.step, point.score, scores
-            self.best = {k: t.detach().to("cpu", copy=True) for k, t in self._weights().items()}
+            self.best = _copies(self._weights())
         now.history.append(point)
         now.point_loss, now.point_steps = 0.0, 0
         self._save()
@@ -322,6 +325,12 @@ class _Trainer:
             found = read(self.path, self.state.identity, self._parts())
             if found is not None:
                 self.state, self.best = found
+
+
+def _copies(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns weights as a file takes them: on the CPU, in the order of their axes."""
+    layout = torch.contiguous_format
+    return {k: t.detach().to("cpu", copy=True, memory_format=layout) for k, t in weights.items()}
 
 
 def _moved(module: nn.Module, device: Device, layout: torch.memory_format | None) -> nn.Module:

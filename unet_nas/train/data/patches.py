@@ -55,6 +55,7 @@ class Patches(Iterator[Batch]):
         seed: Of everything drawn.
         target_crop: Spatial size of the target, the centre of the patch; None for the whole.
         ahead: Batches made in a background thread; 0 makes each when it is asked for.
+        pinned: Whether batches lie in pinned memory, which a GPU copies from while it computes.
 
     Yields:
         Inputs (batch, channels, *patch) float32, and targets (batch, *target) int64, or
@@ -73,6 +74,7 @@ class Patches(Iterator[Batch]):
         seed: int = 0,
         target_crop: Sequence[int] | None = None,
         ahead: int = 2,
+        pinned: bool = False,
     ) -> None:
         self._cases = tuple(cases)
         self._task = task
@@ -83,6 +85,7 @@ class Patches(Iterator[Batch]):
         self._augment = augment
         self._seed = seed
         self._ahead = ahead
+        self._pinned = pinned
         self._next = 0
         self._centres = tuple(_centres(case, task) for case in self._cases)
         self._waiting: deque[Future[Batch]] = deque()
@@ -144,8 +147,10 @@ class Patches(Iterator[Batch]):
         for slot, case in enumerate(self._drawn(index)):
             random = np.random.default_rng([self._seed, index, slot])
             self._draw(case, random, inputs[slot], targets[slot])
-        kind = torch.float32 if self._task.multi_label else torch.int64
-        return torch.from_numpy(inputs), torch.from_numpy(targets).to(kind)
+        # by NumPy: PyTorch would start a team of threads of its own here, and both teams would wait
+        kind = np.float32 if self._task.multi_label else np.int64
+        batch = torch.from_numpy(inputs), torch.from_numpy(targets.astype(kind))
+        return (batch[0].pin_memory(), batch[1].pin_memory()) if self._pinned else batch
 
     def _drawn(self, index: int) -> list[int]:
         """Returns the cases of a batch: the next ones of the pass, each pass in its own order."""

@@ -14,6 +14,7 @@ from unet_nas.audit.fit import fit_batch, fit_patch, fit_width
 from unet_nas.audit.memory import Training, training_memory
 from unet_nas.unet.build import build
 from unet_nas.unet.graph import lower
+from unet_nas.unet.shapes import AxisSizes
 
 SMALL = Architecture(width=8, depth=3)
 BUDGET = 40 * 2**20
@@ -87,6 +88,12 @@ def test_widths_that_break_a_rule_are_left_out():
 def test_nothing_fits_a_budget_of_one_byte():
     assert fit_batch(SMALL, 1, (64, 64), Training()) is None
     assert fit_patch(SMALL, 1, (64, 64), 1, Training()) is None
+
+
+def test_a_network_that_runs_on_no_size_fits_none():
+    unfit = Architecture(depth=1, width=2, up={"type": "transposed_conv", "padding": 5})
+    assert not any(AxisSizes(lower(unfit), 0).valid(size) for size in range(1, 100))
+    assert fit_patch(unfit, BUDGET, (64, 64), 1, Training()) is None
     assert fit_width(SMALL, 1, (64, 64), 1, Training()) is None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import inf
 
 from unet_nas.audit.cuda import cuda_memory
 from unet_nas.audit.memory import Training, training_memory
@@ -53,14 +54,20 @@ def fit_patch(
     axes = [AxisSizes(graph, axis) for axis in range(graph.dims)]
     longest = max(shape)
 
+    def wanted(scale: int) -> list[tuple[AxisSizes, int]]:
+        return [(axis, max(1, scale * n // longest)) for axis, n in zip(axes, shape, strict=True)]
+
     def patch(scale: int) -> Size | None:
-        wanted = [max(1, scale * n // longest) for n in shape]
-        valid = [_at_most(axis, n) for axis, n in zip(axes, wanted, strict=True)]
+        valid = [_at_most(axis, size) for axis, size in wanted(scale)]
         return None if None in valid else tuple(n for n in valid if n is not None)
 
-    def cost(scale: int) -> int:
+    def cost(scale: int) -> float:
         size = patch(scale)
-        return 0 if size is None else _step_bytes(graph, size, batch_size, training)
+        if size is not None:
+            return _step_bytes(graph, size, batch_size, training)
+        # below the first valid size all is free; above the last, or where there is none, nothing
+        ahead = all(axis.nearest(size)[1] is not None for axis, size in wanted(scale))
+        return 0 if ahead else inf
 
     best = _largest(cost, budget_bytes)
     return None if best is None else patch(best)
@@ -106,7 +113,7 @@ def fit_width(
     return next((width for width in range(best, 0, -1) if graph_of(width)), None)
 
 
-def _largest(cost: Callable[[int], int], budget: int, limit: int | None = None) -> int | None:
+def _largest(cost: Callable[[int], float], budget: int, limit: int | None = None) -> int | None:
     """Returns the largest number (up to ``limit``) whose cost is within the budget."""
     if cost(1) > budget:
         return None

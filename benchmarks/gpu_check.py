@@ -5,10 +5,11 @@ takes between 64 MiB and 4 GiB, measures training and inference in processes of 
 writes one row for each to ``results/gpu_check.csv``. It needs no network. Without a GPU it says
 so and ends with 0; ``--device cpu`` runs a few small cases to see that everything works.
 
-Predicted are bytes of *tensors*. On CUDA they stand beside what the caching allocator handed out
-(*allocated*), what it took from the device (*reserved*), and what was in use on the device
-afterwards less what was before (*device*). Errors are those of the prediction, relative to what
-was measured; below zero is an under-estimate.
+Predicted and measured are the bytes of *tensors*, and on CUDA what the caching allocator handed out
+(*allocated*) and took from the device (*reserved*); what was in use on the device afterwards less
+what was before (*device*) stands beside what is predicted as reserved. Errors are those of the
+prediction, relative to what was measured; below zero is an under-estimate. With ``--jobs`` several
+processes use the device at once, which spoils only *device*: it is left out.
 """
 
 import argparse
@@ -16,7 +17,10 @@ import csv
 import math
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from random import Random
 from statistics import median
@@ -137,12 +141,13 @@ def _predicted(kind: str, tensors: int, cuda: CudaMemory | None) -> int:
 
 def _kinds(peak: PeakMemory | None, device: str) -> dict[str, int | None]:
     """Returns what was measured by what it counts."""
-    if device == "cpu":
-        tensors = None if peak is None else peak.tensor_bytes
-        return {"tensors": tensors, "allocated": None if peak is None else peak.allocated_bytes}
-    if peak is None or peak.device_bytes is None or peak.device_before_bytes is None:
-        return dict.fromkeys(("allocated", "reserved", "device"))
+    kinds = ("tensors", "allocated", *(("reserved", "device") if device == "cuda" else ()))
+    if peak is None:
+        return dict.fromkeys(kinds)
+    if peak.device_bytes is None or peak.device_before_bytes is None:
+        return {"tensors": peak.tensor_bytes, "allocated": peak.allocated_bytes}
     return {
+        "tensors": peak.tensor_bytes,
         "allocated": peak.allocated_bytes,
         "reserved": peak.reserved_bytes,
         "device": peak.device_bytes - peak.device_before_bytes,
@@ -169,12 +174,28 @@ def summary(rows: list[dict[str, Any]]) -> Iterator[str]:
             yield f"{what:9} not measured: {len(failed)}"
 
 
+def measure(seed: str, device: str) -> dict[str, Any]:
+    """Returns the row of a seed."""
+    case = draw(seed, device)
+    measured = profile(
+        case.architecture,
+        patch_size=case.predicted.patch_size,
+        batch_size=case.batch,
+        training=case.training,
+        device=device,
+        parts=("inference_memory", "training_memory"),
+        time_limit_s=300,
+    )
+    return row_of(case, measured, device)
+
+
 def main() -> None:
     """Runs the check."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--cases", type=int, help="default: 120, and 3 on a CPU")
     parser.add_argument("--seed", default="0")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that measure at once")
     parser.add_argument("--output", type=Path, help="default: results/gpu_check.csv, on CUDA")
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
@@ -182,19 +203,12 @@ def main() -> None:
         return
     rows = []
     count = options.cases or (120 if options.device == "cuda" else 3)
-    for number in range(count):
-        case = draw(f"{options.seed}-{number}", options.device)
-        measured = profile(
-            case.architecture,
-            patch_size=case.predicted.patch_size,
-            batch_size=case.batch,
-            training=case.training,
-            device=options.device,
-            parts=("inference_memory", "training_memory"),
-            time_limit_s=300,
-        )
-        rows.append(row_of(case, measured, options.device))
-        print(f"{number + 1} of {count}: {rows[-1]}", file=sys.stderr)
+    with ProcessPoolExecutor(options.jobs, get_context("spawn")) as pool:
+        seeds = (f"{options.seed}-{number}" for number in range(count))
+        for row in pool.map(partial(measure, device=options.device), seeds):
+            shared = options.jobs > 1
+            rows.append({k: v for k, v in row.items() if not (shared and "_device_" in k)})
+            print(f"{len(rows)} of {count}: {row}", file=sys.stderr)
     _write(rows, options.output, options.device)
     print("\n".join(summary(rows)))
 

@@ -1,4 +1,4 @@
-"""Compares the static peak memory with the real CPU allocator on random networks and options.
+"""Compares the static peak memory with the real allocator on random networks and options.
 
 Every case draws a network, a patch size and a way to run it (precision, optimizer, loss,
 checkpointing, in-place activations, …) from its seed, predicts the peak of a training step and of
@@ -6,7 +6,10 @@ inference without torch, then runs both and reads the allocator's events.
 
     python -m benchmarks.memory_exactness --cases 300 --first-seed 0
 
-writes one row per case to ``results/memory_exactness.csv`` and the sums to ``….json``.
+writes one row per case to ``results/memory_exactness.csv`` and the sums to ``….json``; with
+``--device cuda`` to ``results/memory_exactness_cuda.csv``. ``--again`` measures nothing: it
+predicts the cases of that table anew, beside what was measured then, so that what a GPU once said
+stays a check where there is none.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
@@ -35,8 +38,9 @@ from tests.support.memory_cases import (
     measured_training,
     predicted,
 )
+from unet_nas.audit.memory import Device
 
-RESULTS = Path(__file__).parent / "results" / "memory_exactness.csv"
+RESULTS = Path(__file__).parent / "results"
 
 
 @dataclass(frozen=True)
@@ -86,8 +90,22 @@ def run_case(case: MemoryCase) -> Row:
     )
 
 
-def summary(rows: Sequence[Row], seconds: float) -> dict[str, object]:
+def summary(rows: Sequence[Row], seconds: float, device: Device) -> dict[str, object]:
     """Returns what the rows say, and where they come from."""
+    return {
+        **agreement(rows),
+        "seconds": round(seconds),
+        "torch": torch.__version__,
+        "threads": 1,
+        "python": platform.python_version(),
+        "machine": _processor() if device == "cpu" else _gpu(),
+        "date": datetime.now(UTC).date().isoformat(),
+        "revision": _revision(),
+    }
+
+
+def agreement(rows: Sequence[Row]) -> dict[str, object]:
+    """Returns how well predictions agree with measurements."""
     ran = [row for row in rows if not row.error]
     return {
         "cases": len(rows),
@@ -98,14 +116,50 @@ def summary(rows: Sequence[Row], seconds: float) -> dict[str, object]:
             statistics.median(r.raw_training / r.measured_training for r in ran), 4
         ),
         "misses": [asdict(r) for r in ran if _missed(r)],
-        "seconds": round(seconds),
-        "torch": torch.__version__,
-        "threads": 1,
-        "python": platform.python_version(),
-        "machine": _processor(),
-        "date": datetime.now(UTC).date().isoformat(),
-        "revision": _revision(),
     }
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Reads a table back."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return [
+            Row(**{f.name: (str if f.type == "str" else int)(row[f.name]) for f in fields(Row)})
+            for row in csv.DictReader(file)
+        ]
+
+
+def predicted_again(row: Row, device: Device) -> Row:
+    """Returns a row with what is predicted now.
+
+    Raises:
+        ValueError: if its seed draws another case now.
+    """
+    case = draw_memory_case(row.seed, device=device)
+    training, inference = predicted(case)
+    drawn = (len(case.graph.nodes), case.graph.parameters(), json.dumps(asdict(case.training)))
+    if drawn != (row.nodes, row.parameters, row.options):
+        raise ValueError(f"seed {row.seed} draws another case than it did")
+    return replace(row, predicted_training=training, predicted_inference=inference)
+
+
+def again(output: Path, device: Device) -> None:
+    """Predicts a table anew, and says so beside the conditions of its measurement."""
+    rows = [predicted_again(row, device) for row in read_rows(output)]
+    before = json.loads(output.with_suffix(".json").read_text("utf-8"))
+    predicted_on = {"date": datetime.now(UTC).date().isoformat(), "revision": _revision()}
+    write(output, rows, {**before, **agreement(rows), "predicted_again": predicted_on})
+
+
+def write(output: Path, rows: Sequence[Row], result: dict[str, object]) -> None:
+    """Writes the table and its sums."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with output.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow([field.name for field in fields(Row)])
+        writer.writerows(astuple(row) for row in rows)
+    text = json.dumps(result, indent=2) + "\n"
+    output.with_suffix(".json").write_text(text, encoding="utf-8")
+    print(text)
 
 
 def _agreement(pairs: Sequence[tuple[int, int]]) -> dict[str, float]:
@@ -139,9 +193,14 @@ def _processor() -> str:
     return names[0] if names else platform.processor()
 
 
-def _run_seed(seed: int) -> Row:
+def _gpu() -> str:
+    cudnn: int = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+    return f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}, cuDNN {cudnn}"
+
+
+def _run_seed(seed: int, device: Device) -> Row:
     torch.set_num_threads(1)
-    return run_case(draw_memory_case(seed))
+    return run_case(draw_memory_case(seed, device=device))
 
 
 def main() -> None:
@@ -151,27 +210,28 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--minutes", type=float, default=60, help="start no case after this time")
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--output", type=Path)
+    parser.add_argument("--again", action="store_true", help="predict what was measured before")
     arguments = parser.parse_args()
+    device = arguments.device
+    name = "memory_exactness.csv" if device == "cpu" else f"memory_exactness_{device}.csv"
+    output = arguments.output or RESULTS / name
+    if arguments.again:
+        again(output, device)
+        return
     start, rows = time.monotonic(), []
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.cases)
     with ProcessPoolExecutor(arguments.jobs, get_context("spawn")) as pool:
         pending = deque(seeds)
-        running = {pool.submit(_run_seed, pending.popleft()) for _ in range(arguments.jobs)}
+        running = {pool.submit(_run_seed, pending.popleft(), device) for _ in range(arguments.jobs)}
         while running:
             done, running = wait(running, return_when=FIRST_COMPLETED)
             rows += [future.result() for future in done]
             if pending and time.monotonic() - start < 60 * arguments.minutes:
-                running |= {pool.submit(_run_seed, pending.popleft())}
+                running |= {pool.submit(_run_seed, pending.popleft(), device)}
     rows.sort(key=lambda row: row.seed)
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    with arguments.output.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow([field.name for field in fields(Row)])
-        writer.writerows(astuple(row) for row in rows)
-    result = summary(rows, time.monotonic() - start)
-    arguments.output.with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
+    write(output, rows, summary(rows, time.monotonic() - start, device))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from random import Random
 
+from benchmarks.memory_exactness import RESULTS, predicted_again, read_rows
 from unet_nas.audit.audit import audit
 from unet_nas.audit.caching import CachingAllocator
 from unet_nas.audit.cuda import cuda_memory
@@ -76,3 +77,13 @@ def test_a_budget_on_cuda_means_reserved_memory():
     on_cpu = audit(net, patch_size=(64, 64), batch_size=2)
     assert on_cpu.cuda is None
     assert on_cpu.budgeted_bytes == on_cpu.peak_training_bytes
+
+
+def test_peaks_equal_what_a_gpu_measured_to_the_byte():
+    """Of the cases that an H100 ran; their measurements are committed."""
+    rows = read_rows(RESULTS / "memory_exactness_cuda.csv")
+    assert len(rows) == 720
+    for row in rows[::8]:
+        now = predicted_again(row, "cuda")
+        assert now.predicted_training == row.measured_training, row.seed
+        assert now.predicted_inference == row.measured_inference, row.seed

@@ -11,7 +11,7 @@ from random import Random
 import torch
 
 from tests.support.draw import draw_case
-from unet_nas.audit.memory import Training, inference_memory, training_memory
+from unet_nas.audit.memory import Device, Training, inference_memory, training_memory
 from unet_nas.errors import SizeError
 from unet_nas.operators.builder import Graph
 from unet_nas.profile.memory import MeasuredPeak, inference_peak, training_peaks
@@ -35,12 +35,13 @@ class MemoryCase:
     training: Training
 
 
-def draw_memory_case(seed: int, *, plain_loss: bool = False) -> MemoryCase:
+def draw_memory_case(seed: int, *, plain_loss: bool = False, device: Device = "cpu") -> MemoryCase:
     """Returns a case that fits: the same one for the same seed.
 
     Args:
         seed: Of the case.
         plain_loss: Whether the loss has no options.
+        device: Where it runs.
     """
     rng = Random(seed)
     while True:
@@ -50,6 +51,7 @@ def draw_memory_case(seed: int, *, plain_loss: bool = False) -> MemoryCase:
         training = draw_training(rng, case.graph)
         if not plain_loss:
             training = draw_loss(rng, training)
+        training = replace(training, device=device)
         return MemoryCase(seed, case.graph, case.size, case.batch, training)
 
 
@@ -102,7 +104,7 @@ def measured_training(case: MemoryCase) -> MeasuredPeak:
     options = case.training
     module = build(case.graph, inplace=options.in_place, checkpoint=options.checkpoint)
     dtype = DTYPES.get(options.precision, torch.float32)
-    module.to(dtype)
+    module.to(options.device, dtype)
     extra = (
         {}
         if options.optimizer != "sgd"
@@ -123,10 +125,10 @@ def measured_training(case: MemoryCase) -> MeasuredPeak:
     classes = case.graph.nodes[case.graph.outputs[0]].channels
     _, second = training_peaks(
         module,
-        make_criterion(classes, options),
+        make_criterion(classes, options).to(options.device),
         optimizer,
-        torch.randn(case.batch, case.graph.nodes[0].channels, *case.size, dtype=dtype),
-        make_target((case.batch, classes, *size), options),
+        _inputs(case, dtype),
+        make_target((case.batch, classes, *size), options).to(options.device),
         autocast=options.precision if options.precision in ("bf16", "fp16") else None,
         set_to_none=options.set_to_none,
     )
@@ -137,12 +139,17 @@ def measured_inference(case: MemoryCase) -> MeasuredPeak:
     """Returns the real memory of one forward pass of a case."""
     options = case.training
     dtype = DTYPES.get(options.precision, torch.float32)
-    module = build(case.graph, inplace=options.in_place).to(dtype)
+    module = build(case.graph, inplace=options.in_place).to(options.device, dtype)
     return inference_peak(
         module,
-        torch.randn(case.batch, case.graph.nodes[0].channels, *case.size, dtype=dtype),
+        _inputs(case, dtype),
         autocast=options.precision if options.precision in ("bf16", "fp16") else None,
     )
+
+
+def _inputs(case: MemoryCase, dtype: torch.dtype) -> torch.Tensor:
+    shape = (case.batch, case.graph.nodes[0].channels, *case.size)
+    return torch.randn(shape, dtype=dtype, device=case.training.device)
 
 
 def predicted(case: MemoryCase) -> tuple[int, int]:
@@ -150,6 +157,11 @@ def predicted(case: MemoryCase) -> tuple[int, int]:
     options = case.training
     training = training_memory(case.graph, case.size, case.batch, options)
     inference = inference_memory(
-        case.graph, case.size, case.batch, options.precision, in_place=options.in_place
+        case.graph,
+        case.size,
+        case.batch,
+        options.precision,
+        in_place=options.in_place,
+        device=options.device,
     )
     return training.peak_bytes, inference.peak_bytes

@@ -39,7 +39,7 @@ class Audit:
         total: cost of the network; its size and channels are those of the main output.
         training_step: memory of one training step in the steady state.
         inference: memory of one forward pass without gradients.
-        cuda: what CUDA's allocator would make of the training step (not verified); None on a CPU.
+        cuda: what CUDA's allocator would make of the training step; None on a CPU.
         cuda_inference: the same for the forward pass.
     """
 
@@ -166,7 +166,7 @@ def audit(
         loss: ``cross_entropy`` or ``dice_cross_entropy``.
         checkpoint: units recomputed in backward, as `unet_nas.build` takes them.
         in_place: activations overwrite their input where that is safe.
-        device: ``cpu``, or ``cuda`` (not verified).
+        device: ``cpu`` or ``cuda``.
 
     Raises:
         SizeError: if the network does not run on ``patch_size``.

@@ -5,7 +5,7 @@ from segments of 20 MiB, or from one of their own, rounded up to 2 MiB, from 10 
 free block that is large enough is taken; what is left of it stays free if it is worth keeping;
 neighbours that are free merge; segments are never given back. Source:
 ``c10/cuda/CUDACachingAllocator.cpp`` of PyTorch 2.13, with its default settings, for one stream.
-No GPU has confirmed these figures.
+``docs/memory.md`` says how far a GPU confirmed it.
 """
 
 from __future__ import annotations

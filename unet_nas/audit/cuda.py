@@ -1,8 +1,8 @@
-"""What a training step would allocate and reserve on a CUDA device; no GPU has confirmed it.
+"""What a training step would allocate and reserve on a CUDA device.
 
 The blocks of the simulated step are handed to a copy of PyTorch's caching allocator, twice, as the
 first and the second step would ask for them. Not counted: the CUDA context, and the workspaces of
-cuDNN and cuBLAS.
+cuDNN and cuBLAS, which can be larger than all tensors (``docs/memory.md`` has what was measured).
 """
 
 from __future__ import annotations
@@ -14,8 +14,11 @@ from unet_nas.audit.caching import Block, CachingAllocator
 from unet_nas.audit.memory import Memory, Training
 from unet_nas.operators.builder import Graph
 from unet_nas.operators.eager import ALIVE, Storage
+from unet_nas.operators.primitives import BatchNorm
 from unet_nas.operators.tape import buffer_elements, weight_elements
 
+_COUNTER_BYTES = 8
+_STEP_BYTES = 4
 _STATE = ("parameters", "buffers", "optimizer")
 
 
@@ -51,8 +54,10 @@ def cuda_memory(
     for node in graph.nodes:
         for n in (*weight_elements(node.primitive), *buffer_elements(node.primitive)):
             allocator.allocate(width * n)
+        if isinstance(node.primitive, BatchNorm):  # counts its batches
+            allocator.allocate(_COUNTER_BYTES)
     kept = _step(allocator, memory.storages)
-    for size in [] if inference else _averages(training) * weights:
+    for size in [] if inference else _optimizer_state(training, weights):
         allocator.allocate(size)
     _optimizer(allocator, training, [] if inference else weights)
     for block in kept:
@@ -62,9 +67,12 @@ def cuda_memory(
     return CudaMemory(memory.peak_bytes, allocator.peak_bytes, allocator.reserved_bytes)
 
 
-def _averages(training: Training) -> int:
-    """Returns how many copies of the parameters the optimizer keeps."""
-    return 2 if training.optimizer != "sgd" else int(training.momentum)
+def _optimizer_state(training: Training, weights: Sequence[int]) -> list[int]:
+    """Returns the bytes of each tensor that the optimizer keeps on the device."""
+    if training.optimizer == "sgd":
+        return list(weights) * int(training.momentum)
+    counters = len(weights) if training.implementation == "fused" else 0
+    return [*weights, *weights, *[_STEP_BYTES] * counters]
 
 
 def _step(allocator: CachingAllocator, storages: Sequence[Storage]) -> list[Block]:

@@ -3,8 +3,8 @@
 The graph is played on the simulated process of `operators.eager`, node by node in the order of
 the module that `unet.build` makes, then the loss, backward and the optimizer. The figures count
 *tensors*: what PyTorch's allocator hands out, without blocks that live inside one ATen operator
-(library workspaces), allocator rounding, and the CUDA context. On a CPU they equal the allocator's
-own count to the byte (``benchmarks/memory_exactness.py``).
+(library workspaces), allocator rounding, and the CUDA context. On a CPU and on CUDA they equal the
+allocator's own count to the byte (``benchmarks/memory_exactness.py``).
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from unet_nas.operators.tape import (
 from unet_nas.unet.shapes import Size, shapes
 from unet_nas.unet.stages import checkpoint_units, inplace_nodes
 
-Precision = Literal["fp32", "bf16", "fp16", "pure-bf16", "pure-fp16"]
 Device = Literal["cpu", "cuda"]
+Precision = Literal["fp32", "bf16", "fp16", "pure-bf16", "pure-fp16"]
 Phase = Literal["forward", "loss", "backward", "recompute", "optimizer"]
 
 _COUNTER_BYTES = 8
@@ -78,7 +78,7 @@ class Training:
         set_to_none: Whether ``zero_grad`` frees the gradients.
         in_place: Whether activations overwrite their input where that is safe.
         checkpoint: Units recomputed in backward, as `unet_nas.unet.build` takes them.
-        device: Whose operators: ``cpu``, or ``cuda`` (not confirmed by a GPU; see `audit.cuda`).
+        device: Whose operators: ``cpu`` or ``cuda`` (for its allocator see `audit.cuda`).
     """
 
     precision: Precision = "fp32"
@@ -194,7 +194,9 @@ def _make_training_state(run: _Run, options: Training) -> None:
     eager.leaves(parameters, not options.set_to_none)
     if not options.set_to_none:
         eager.new(sum([parameter.elements for parameter in parameters]), run.width, "gradients")
-    optimizers.make_state(eager, options.optimizer, parameters, momentum=options.momentum)
+    optimizers.make_state(
+        eager, options.optimizer, options.implementation, parameters, momentum=options.momentum
+    )
 
 
 def inference_memory(
@@ -263,7 +265,7 @@ class _Run:
         device: Device,
     ) -> None:
         self.graph = graph
-        self.eager = Eager(grad=training)
+        self.eager = Eager(grad=training, device=device, bfloat16=precision.endswith("bf16"))
         autocast = 2 if precision in ("bf16", "fp16") else None
         self.width = 2 if precision.startswith("pure") else 4
         self.mode = Mode(batch, training, autocast, device)
@@ -356,7 +358,7 @@ class _Run:
         read = dict.fromkeys(i for n in nodes for i in self.graph.nodes[n].inputs if i not in nodes)
         frame = Frame(lambda frame: self._again(frame, nodes, list(read)))
         frame.entries = [eager.view(slots[i]) for i in read]
-        random_state = eager.new(1, _RANDOM_STATE_BYTES)
+        random_state = eager.new_on_cpu(1, _RANDOM_STATE_BYTES)
         inner = {i: eager.view(slots[i]) for i in read}
         for i in read:
             if any(i in self.last[n] for n in nodes):
@@ -378,7 +380,7 @@ class _Run:
         """Plays a unit a second time, until all that it saves is there again."""
         eager = self.eager
         place = eager.place
-        random_state = eager.new(1, _RANDOM_STATE_BYTES)
+        random_state = eager.new_on_cpu(1, _RANDOM_STATE_BYTES)
         mode = replace(self.mode, casts={})
         slots = dict(zip(read, map(eager.view, frame.entries), strict=False))
         eager.frame = frame
@@ -386,7 +388,7 @@ class _Run:
         eager.frame = None
         eager.muted = False
         if any(isinstance(self.sites[i].primitive, p.BatchNorm) for i in nodes):
-            eager.drop(eager.new(1, _COUNTER_BYTES))
+            eager.drop(eager.new_on_cpu(1, _COUNTER_BYTES))
         for tensor in (*slots.values(), *mode.casts.values(), random_state):
             eager.drop(tensor)
         eager.visit(place, "backward")

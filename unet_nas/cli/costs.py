@@ -68,7 +68,7 @@ def audit(
         bool, typer.Option("--keep-gradients", help="zero_grad(set_to_none=False).")
     ] = False,
     device: Annotated[
-        Device, typer.Option(help="Where it runs; figures for cuda are not verified yet.")
+        Device, typer.Option(help="Where it runs; cuda adds what its allocator would hold.")
     ] = "cpu",
     in_place: Annotated[bool, typer.Option("--in-place", help="In-place activations.")] = False,
     budget: Annotated[

@@ -22,6 +22,7 @@ from unet_nas.operators.eager import (
 )
 
 _INDEX_BYTES = 8
+_FULL_BYTES = 4
 #: a Python number among the operands is a tensor of its own for as long as the call lasts
 _SCALAR_BYTES = 8
 
@@ -76,10 +77,31 @@ def batch_norm(
     """
     out = _normed(eager, x, affine)
     inputs = (x, *affine)
-    if training:
-        return _with_statistics(eager, out, inputs, running[0].elements, running[0].itemsize)
+    kernel = _batch_norm_kernel(eager, inputs)
+    if training or kernel == "cuda":
+        width = _statistics_bytes(eager, running[0].itemsize)
+        rule = _contiguous_backward if kernel == "cudnn" else fresh
+        return _with_statistics(eager, out, inputs, running[0].elements, width, rule)
     eager.record(out, inputs, inputs[:2])
     return out
+
+
+def _batch_norm_kernel(eager: Eager, inputs: Sequence[Tensor]) -> str:
+    """Returns whose kernel normalises: PyTorch's on CUDA makes statistics in inference too.
+
+    cuDNN's takes no bfloat16, and weights of full precision only. Source:
+    ``_select_batch_norm_backend`` of PyTorch.
+    """
+    if eager.device == "cpu":
+        return "cpu"
+    x, weight = inputs[0], inputs[1] if len(inputs) > 1 else None
+    full = weight is not None and weight.itemsize == _FULL_BYTES
+    return "cudnn" if full and (x.itemsize == _FULL_BYTES or not eager.bfloat16) else "cuda"
+
+
+def _statistics_bytes(eager: Eager, itemsize: int) -> int:
+    """Returns the width of a batch's statistics: CUDA keeps them in full precision."""
+    return itemsize if eager.device == "cpu" else _FULL_BYTES
 
 
 def _normed(eager: Eager, x: Tensor, affine: Sequence[Tensor]) -> Tensor:
@@ -111,7 +133,8 @@ def instance_norm(
     flat = view(eager, x)
     inputs = (flat, *repeated)
     normed = _normed(eager, flat, repeated)
-    _with_statistics(eager, normed, inputs, batch * channels, inputs[-1].itemsize)
+    width = _statistics_bytes(eager, inputs[-1].itemsize)
+    _with_statistics(eager, normed, inputs, batch * channels, width)
     out = view(eager, normed)
     for tensor in (*repeated, flat, normed):
         eager.drop(tensor)
@@ -130,10 +153,10 @@ def group_norm(eager: Eager, x: Tensor, affine: Sequence[Tensor], statistics: in
     out = _normed(eager, x, affine)
     inputs = (x, *affine)
     width = inputs[-1].itemsize
-    return _with_statistics(eager, out, inputs, statistics, width, _group_norm_backward)
+    return _with_statistics(eager, out, inputs, statistics, width, _contiguous_backward)
 
 
-def _group_norm_backward(eager: Eager, function: Function, gradient: Tensor) -> Gradients:
+def _contiguous_backward(eager: Eager, function: Function, gradient: Tensor) -> Gradients:
     """Works on a contiguous copy of a gradient that is a slice of another."""
     if gradient.contiguous:
         return fresh(eager, function, gradient)
@@ -347,9 +370,13 @@ def _sliced_sample(eager: Eager, function: Function, gradient: Tensor) -> Gradie
 
 
 def _slices(eager: Eager, function: Function, gradient: Tensor, contiguous: bool) -> Gradients:
-    return [
+    slices = [
         None if target is None else eager.view(gradient, elements, contiguous)
         for target, (elements, _) in zip(function.edges, function.wants, strict=True)
+    ]
+    return [
+        None if part is None else _fitted(eager, part, elements, itemsize)
+        for part, (elements, itemsize) in zip(slices, function.wants, strict=True)
     ]
 
 
@@ -398,7 +425,7 @@ def _expanded(eager: Eager, function: Function, gradient: Tensor) -> Gradients:
 
 def times_number(eager: Eager, x: Tensor, *, saves: bool = True) -> Tensor:
     """``number * x``: the number is a tensor of eight bytes, saved for backward."""
-    number = eager.new(1, _SCALAR_BYTES)
+    number = eager.new_on_cpu(1, _SCALAR_BYTES)
     out = eager.new(x.elements, x.itemsize)
     eager.record(out, (x,), (number,) if saves else ())
     eager.drop(number)
@@ -407,7 +434,7 @@ def times_number(eager: Eager, x: Tensor, *, saves: bool = True) -> Tensor:
 
 def plus_number(eager: Eager, x: Tensor) -> Tensor:
     """``x + number``."""
-    number = eager.new(1, _SCALAR_BYTES)
+    number = eager.new_on_cpu(1, _SCALAR_BYTES)
     out = eager.new(x.elements, x.itemsize)
     eager.record(out, (x,), (), passed)
     eager.drop(number)

@@ -164,18 +164,22 @@ class Eager:
         place: The node at work, recorded with storages and functions.
         visits: ``(position in the timeline, place, backward?)`` at each change of place.
         grad: Whether functions are recorded.
+        device: Whose memory is counted; what PyTorch keeps on the CPU beside a GPU is not.
+        bfloat16: Whether numbers of two bytes are bfloat16, and not float16.
         frame: The checkpointed segment that is running, if any.
         muted: Whether a recomputation has all it needs: the real one stops here, this one plays
             on without memory.
     """
 
-    def __init__(self, *, grad: bool) -> None:
+    def __init__(self, *, grad: bool, device: str = "cpu", bfloat16: bool = False) -> None:
         self.live_bytes = 0
         self.timeline: list[int] = []
         self.storages: list[Storage] = []
         self.visits: list[tuple[int, int, str]] = []
         self.place = 0
         self.grad = grad
+        self.device = device
+        self.bfloat16 = bfloat16
         self.frame: Frame | None = None
         self.muted = False
         self._order = 0
@@ -186,6 +190,10 @@ class Eager:
         self.visits.append((len(self.timeline), place, phase))
 
     # storages -------------------------------------------------------------------------------
+
+    def new_on_cpu(self, elements: int, itemsize: int) -> Tensor:
+        """Allocates a tensor that lies on the CPU wherever the network runs."""
+        return self.new(elements, itemsize if self.device == "cpu" else 0)
 
     def new(
         self, elements: int, itemsize: int, kind: Kind = "temporaries", contiguous: bool = True

@@ -19,11 +19,20 @@ _SCALAR_BYTES = 8
 
 
 def make_state(
-    eager: Eager, kind: OptimizerKind, parameters: Sequence[Tensor], *, momentum: bool
+    eager: Eager,
+    kind: OptimizerKind,
+    implementation: Implementation,
+    parameters: Sequence[Tensor],
+    *,
+    momentum: bool,
 ) -> None:
-    """Allocates what the optimizer keeps between steps, as one block."""
+    """Allocates what the optimizer keeps between steps, as one block.
+
+    Adam counts its steps for each parameter, on the CPU where no fused kernel reads them.
+    """
     averages = 2 if kind != "sgd" else int(momentum)
-    steps = len(parameters) * _STEP_BYTES if kind != "sgd" else 0
+    counted = kind != "sgd" and (eager.device == "cpu" or implementation == "fused")
+    steps = len(parameters) * _STEP_BYTES if counted else 0
     eager.new(averages * _total_bytes(parameters) + steps, 1, "optimizer")
 
 
@@ -33,6 +42,11 @@ def _total_bytes(parameters: Sequence[Tensor]) -> int:
 
 def _sizes(parameters: Sequence[Tensor]) -> list[int]:
     return [parameter.elements * parameter.itemsize for parameter in parameters]
+
+
+def _number_bytes(eager: Eager) -> int:
+    """Returns the bytes of a Python number among operands: its tensor lies on the CPU."""
+    return _SCALAR_BYTES if eager.device == "cpu" else 0
 
 
 def step(
@@ -71,15 +85,16 @@ def _single_sgd(
     eager: Eager, parameters: Sequence[Tensor], decayed: bool, momentum: bool, nesterov: bool
 ) -> None:
     """One parameter at a time: the decayed gradient, beside it Nesterov's, or a number."""
+    number_bytes = _number_bytes(eager)
     for size_bytes in _sizes(parameters):
-        beside_bytes = max(nesterov * size_bytes, momentum * _SCALAR_BYTES)
+        beside_bytes = max(nesterov * size_bytes, momentum * number_bytes)
         eager.spike(decayed * size_bytes + beside_bytes)
 
 
 def _single_adam(eager: Eager, parameters: Sequence[Tensor], decayed: bool) -> None:
     """One parameter at a time; its denominator lives until the next one's is ready."""
-    held_bytes = 0
+    held_bytes, number_bytes = 0, _number_bytes(eager)
     for size_bytes in _sizes(parameters):
         gradient_bytes = size_bytes if decayed else 0
-        eager.spike(held_bytes + gradient_bytes + 2 * size_bytes + _SCALAR_BYTES)
+        eager.spike(held_bytes + gradient_bytes + 2 * size_bytes + number_bytes)
         held_bytes = size_bytes

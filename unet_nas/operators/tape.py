@@ -217,7 +217,8 @@ def _dropout(eager: Eager, mode: Mode, site: Site, inputs: Sequence[Tensor]) -> 
 
 
 def _max_pool(eager: Eager, mode: Mode, site: Site, inputs: Sequence[Tensor]) -> Tensor:
-    if len(site.size) == 1 and inputs[0].function is None:
+    # without gradients a CPU pools one axis by a kernel of its own, which makes no indices
+    if len(site.size) == 1 and inputs[0].function is None and mode.device == "cpu":
         return aten.resample(eager, inputs[0], site.elements)
     x = _full(eager, mode, inputs[0], mode.device == "cpu" and len(site.size) == 3)
     out = aten.max_pool(eager, x, site.elements)
@@ -346,6 +347,8 @@ def _crop_to(eager: Eager, mode: Mode, site: Site, inputs: Sequence[Tensor]) -> 
 
 
 def _concat(eager: Eager, mode: Mode, site: Site, inputs: Sequence[Tensor]) -> Tensor:
+    if mode.device == "cuda":  # its kernel reads several widths at once
+        return aten.concatenate(eager, inputs, batch=mode.batch)
     itemsize = max(x.itemsize for x in inputs)
     converted = [aten.cast(eager, x, itemsize) for x in inputs]
     out = aten.concatenate(eager, converted, batch=mode.batch)

@@ -31,27 +31,27 @@ def measure_memory(
     """
     if device == "cuda":
         return _on_cuda(make, what)
-    return _on_cpu(make(), what)
+    peak = _of_tensors(make(), what)
+    return PeakMemory(what, peak.tensor_bytes, peak.raw_bytes)
 
 
-def _on_cpu(work: Workload, what: Literal["inference", "training"]) -> PeakMemory:
+def _of_tensors(work: Workload, what: Literal["inference", "training"]) -> MeasuredPeak:
+    """Returns the peak of the tensors of a workload without gradients, and that of all blocks."""
     precision = work.training.precision
     autocast = precision if precision in ("bf16", "fp16") else None
-    peak: MeasuredPeak
     if what == "inference":
-        peak = inference_peak(work.module, work.inputs, autocast=autocast)
-    else:
-        steps = work.steps()
-        _, peak = training_peaks(
-            work.module,
-            steps.criterion,
-            steps.optimizer,
-            work.inputs,
-            steps.target,
-            autocast=autocast,
-            set_to_none=work.training.set_to_none,
-        )
-    return PeakMemory(what, peak.tensor_bytes, peak.raw_bytes)
+        return inference_peak(work.module, work.inputs, autocast=autocast)
+    steps = work.steps()
+    _, peak = training_peaks(
+        work.module,
+        steps.criterion,
+        steps.optimizer,
+        work.inputs,
+        steps.target,
+        autocast=autocast,
+        set_to_none=work.training.set_to_none,
+    )
+    return peak
 
 
 def _on_cuda(make: Callable[[], Workload], what: Literal["inference", "training"]) -> PeakMemory:
@@ -65,14 +65,13 @@ def _on_cuda(make: Callable[[], Workload], what: Literal["inference", "training"
     for _ in range(STEADY_STEPS):
         run()
     torch.cuda.synchronize()
-    return PeakMemory(
-        what,
-        None,
-        torch.cuda.max_memory_allocated(),
-        torch.cuda.max_memory_reserved(),
-        _device_bytes(),
-        before,
-    )
+    allocated, reserved = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
+    after = _device_bytes()
+    del run  # and with it the optimizer
+    work.module.zero_grad(set_to_none=True)
+    # the profiler would disturb the figures above, so it looks last
+    tensors = _of_tensors(work, what).tensor_bytes
+    return PeakMemory(what, tensors, allocated, reserved, after, before)
 
 
 def _cuda_run(work: Workload, what: Literal["inference", "training"]) -> Callable[[], None]:

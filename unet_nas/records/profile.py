@@ -87,8 +87,7 @@ class PeakMemory:
 
     Attributes:
         what: ``inference`` or ``training``.
-        tensor_bytes: Tensors alive at once, without blocks that live inside one operator; only
-            a CPU can tell it.
+        tensor_bytes: Tensors alive at once, without blocks that live inside one operator.
         allocated_bytes: All that the allocator had handed out at once.
         reserved_bytes: CUDA: what the caching allocator took from the device.
         device_bytes: CUDA: used on the device afterwards, by every process, contexts included.

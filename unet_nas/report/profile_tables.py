@@ -77,9 +77,9 @@ def _predictions(audit: Audit | None, what: str) -> tuple[int | None, CudaMemory
 def _peak_rows(peak: PeakMemory, audit: Audit | None) -> Iterator[Row]:
     name = f"peak in {peak.what}"
     predicted, cuda = _predictions(audit, peak.what)
-    if peak.tensor_bytes is not None:
-        what = "tensors alive at once, without workspaces of operators"
-        yield _bytes(name, predicted, peak.tensor_bytes, what)
+    what = "tensors alive at once, without workspaces of operators"
+    yield _bytes(name, predicted, peak.tensor_bytes, what)
+    if peak.reserved_bytes is None:
         yield _bytes(name, None, peak.allocated_bytes, "all that the allocator handed out at once")
         return
     what = "allocated: blocks of the caching allocator"
@@ -144,8 +144,8 @@ def _caption(profile: Profile) -> str:
         words.append(f"cudnn.benchmark {_on(c.cudnn_benchmark)}")
     else:
         words.append(f"{c.threads} threads")
-    unverified = " CUDA memory is predicted by rules that no GPU has confirmed yet."
-    return f"For {', '.join(words)}." + (unverified if c.device == "cuda" else "")
+    unpredicted = " Workspaces of cuDNN are measured and not predicted."
+    return f"For {', '.join(words)}." + (unpredicted if c.device == "cuda" else "")
 
 
 def _on(flag: bool) -> str:

@@ -309,7 +309,7 @@ def conventions(survey: Survey) -> str:
     options = " or ".join(dict.fromkeys(map(_options, survey.trainings)))
     counted = "bytes of tensors alive at once, without library workspaces and allocator rounding"
     if device == "cuda":
-        counted = "bytes that the allocator reserves (not verified), without library workspaces"
+        counted = "bytes that the allocator reserves, without library workspaces"
     return (
         f"Patch {_few(list(sizes))}. MACs: multiply-accumulates of convolutions in a forward pass "
         f"of one patch. Training memory: of a step with batch {_few([str(n) for n in batches])}, "

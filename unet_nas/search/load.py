@@ -86,7 +86,7 @@ class Study:
         document = self.space.document
         given = document.tree["architecture"]
         faults = [
-            Fault(("architecture", name), f"must be {value}, as the data are", repr(given[name]))
+            Fault(("architecture", name), _as_data(name, value, task), repr(given[name]))
             for name, value in wanted.items()
             if name in given and given[name] != value
         ]
@@ -108,6 +108,12 @@ class Study:
         if isinstance(size, tuple) and len(size) != task.spatial_dims:
             rule = f"must have one number, or one for each of the data's {task.spatial_dims} axes"
             yield Fault(("train", "patch_size"), rule, "x".join(map(str, size)))
+
+
+def _as_data(name: str, value: int, task: Task) -> str:
+    """Returns the rule for a field that the data decide."""
+    names = f", with {', '.join(task.class_names)}" if name == "classes" else ""
+    return f"must be {value}, as the data are{names}"
 
 
 def identity_of(tree: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,12 +155,14 @@ def segment(
         The files written.
 
     Raises:
-        InputError: if an image cannot be read or does not fit, or a file is there already.
+        InputError: if a file is there already, or, once all others are segmented, if images
+            cannot be read or do not fit.
     """
     paths = list_images(images)
     if folder.resolve() == paths[0].parent.resolve():
         raise InputError(f"predictions may not go to {folder}, where the images lie; give another")
     prepared, written, done = segmenter.preprocessing, [], 0
+    faults: list[InputError] = []
     # half precision on a CPU saves nothing that a person would wait for
     precision: Precision = segmenter.precision if device == "cuda" else "fp32"
     module = segmenter.module.to(device)
@@ -168,11 +170,24 @@ def segment(
         module, patch_size=segmenter.patch_size, device=device, precision=precision
     )
     with evaluating(module):
-        for image in read_images(paths, prepared):
+        for image in read_images(paths, prepared, faults=faults):
             logits = predictor(torch.from_numpy(image.image))
             found = probabilities(logits, prepared.task).cpu().numpy()
             written += write_prediction(image, found, folder, prepared, force=force)
             done += 1
             if progress is not None:
                 progress(done, max(done, len(paths)))
+    if faults:
+        raise InputError(_left_out(faults, done, folder))
     return written
+
+
+def _left_out(faults: Sequence[InputError], done: int, folder: Path) -> str:
+    """Returns what is wrong with images, and where the others are."""
+    first, count = str(faults[0]), len(faults)
+    if not done:
+        return (
+            first if count == 1 else f"none of {count} images can be segmented; the first: {first}"
+        )
+    begin = f"{count} of {done + count} images left out, predictions of the other {done} are in"
+    return f"{begin} {folder}; {'' if count == 1 else 'the first: '}{first}"

@@ -207,3 +207,14 @@ def test_alpha_is_told_without_options_that_predict_has_not(tmp_path):
     Image.fromarray(np.zeros((8, 8, 4), np.uint8)).save(path)
     with pytest.raises(InputError, match=r"save the image without alpha$"):
         list(read_images([path], Preprocessing(2, 3, ("ground", "road"))))
+
+
+def test_faults_are_gathered_where_asked(tmp_path):
+    for name in ("a", "b", "c"):
+        Image.fromarray(np.full((8, 8), 9, np.uint8)).save(tmp_path / f"{name}.png")
+    (tmp_path / "b.png").write_bytes((tmp_path / "b.png").read_bytes()[:40])
+    faults = []
+    plan = Preprocessing(2, 1, ("ground", "road"))
+    found = [image.name for image in read_images(list_images(tmp_path), plan, faults=faults)]
+    assert found == ["a", "c"]
+    assert "b.png" in str(faults[0])

@@ -66,19 +66,31 @@ def list_images(path: Path) -> list[Path]:
     return found
 
 
-def read_images(paths: Sequence[Path], preprocessing: Preprocessing) -> Iterator[Image]:
+def read_images(
+    paths: Sequence[Path], preprocessing: Preprocessing, *, faults: list[InputError] | None = None
+) -> Iterator[Image]:
     """Yields images one by one, each read when it is asked for.
 
     Where training had a dataset of nnU-Net, NAME_0000, NAME_0001, … are channels of one image.
 
+    Args:
+        paths: Files of images.
+        preprocessing: As training prepared its images.
+        faults: Gathers what is wrong with images, which are then left out.
+
     Raises:
-        InputError: if a file cannot be read or does not fit the network.
+        InputError: if a file cannot be read or does not fit the network, without ``faults``.
     """
     for name, files in _grouped(paths, preprocessing).items():
-        for title, raw in _raws(name, files, preprocessing):
-            known = checked(raw, preprocessing.nodata, str(files[0]))
-            chosen = _selected(known, files[0], preprocessing)
-            yield _image(title, files[0], chosen, preprocessing)
+        try:
+            for title, raw in _raws(name, files, preprocessing):
+                known = checked(raw, preprocessing.nodata, str(files[0]))
+                chosen = _selected(known, files[0], preprocessing)
+                yield _image(title, files[0], chosen, preprocessing)
+        except InputError as error:
+            if faults is None:
+                raise
+            faults.append(error)
 
 
 def _grouped(paths: Sequence[Path], preprocessing: Preprocessing) -> Mapping[str, list[Path]]:

@@ -10,7 +10,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from unet_nas import cli, files
+from tests.support.exporting import network, run
+from unet_nas import files
 from unet_nas.errors import InputError, UnetNasError
 from unet_nas.unet.architecture import Architecture
 from unet_nas.unet.build import build
@@ -19,21 +20,6 @@ from unet_nas.unet.load import load_architecture
 
 ROOT = Path(__file__).parents[2]
 SMALL = Architecture(width=2, depth=1)
-
-
-def run(*arguments: object) -> int:
-    """Returns the exit code of the command line."""
-    try:
-        cli.main(list(map(str, arguments)))
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
-
-
-def network(folder: Path) -> torch.nn.Module:
-    scope: dict = {"__name__": "exported"}
-    exec((folder / "model.py").read_text("utf-8"), scope)
-    return scope["UNet"]()
 
 
 def test_the_command_writes_an_architecture_that_is_the_same_network(tmp_path, capsys):

@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.support.exporting import network, run
 from tests.support.runs import NETWORKS, PREPROCESSING, make_run
-from unet_nas import cli
 from unet_nas.records import read_run
 from unet_nas.train.data.preprocessing import Preprocessing, Statistics
 from unet_nas.train.data.raw import RawCase
@@ -27,22 +27,11 @@ def run_folder(tmp_path_factory):
     return make_run(tmp_path_factory.mktemp("work") / "reports" / "cells")
 
 
-def run(*arguments: object) -> int:
-    """Returns the exit code of the command line."""
-    try:
-        cli.main(list(map(str, arguments)))
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
-
-
 def exported(folder: Path) -> torch.nn.Module:
     """Returns the network of an exported folder, as its README says."""
-    scope: dict = {"__name__": "exported"}
-    exec((folder / "model.py").read_text("utf-8"), scope)
-    network = scope["UNet"]().eval()
-    network.load_state_dict(load_file(folder / "weights.safetensors"))
-    return network
+    found = network(folder).eval()
+    found.load_state_dict(load_file(folder / "weights.safetensors"))
+    return found
 
 
 @pytest.mark.parametrize(

@@ -248,18 +248,19 @@ class _Run:
         if self.tenancy.owner:
             write_files(self.folder.path, {SPACE: self._space_file()}, force=True)
         self._write("running")
-        undertaker = Undertaker(place.optuna, place.claims, self.folder)
-        found = undertaker.sweep(alone=self.tenancy.alone and self.options.storage is None)
+        found = self._undertaker(place).sweep(alone=self.tenancy.alone and self.options.storage is None)
         if found:
             taken = "trial is" if found == 1 else "trials are"
             self.display.say(f"{found} interrupted {taken} taken up again")
         self._match_records(place)
         self._note(*enqueue(place))
 
+    def _undertaker(self, place: Workplace) -> Undertaker:
+        return Undertaker(place.optuna, place.claims, self.folder)
+
     def _match_records(self, place: Workplace) -> None:
         """Makes lost records again, and removes those of trials that do not count."""
-        undertaker = Undertaker(place.optuna, place.claims, self.folder)
-        for trial in undertaker.missing_records():
+        for trial in self._undertaker(place).missing_records():
             job, record = rebuilt(place, trial)
             self.folder.write_record(job.folder, record, {})
             self._note(f"the record of trial {trial.number} was lost, and made from the study")
@@ -294,8 +295,7 @@ class _Run:
         if board.done >= board.wanted:
             return
         if place.order.workers > 1:
-            undertaker = Undertaker(place.optuna, place.claims, self.folder)
-            ending = run_workers(place.order, None, undertaker, look, self._death)
+            ending = run_workers(place.order, None, self._undertaker(place), look, self._death)
             look()
         else:
             loop = TrialLoop(place, lambda record: look())
@@ -342,9 +342,8 @@ class _Run:
                     self.display.doing(f"{kind} {len(ended)} of {len(left)}: {_scores(record)}")
 
         if place.order.workers > 1 and len(left) > 1:
-            undertaker = Undertaker(place.optuna, place.claims, self.folder)
             order = replace(place.order, workers=min(place.order.workers, len(left)))
-            run_workers(order, left, undertaker, look, self._death)
+            run_workers(order, left, self._undertaker(place), look, self._death)
         for _ in run_jobs(place, left):
             look()
 

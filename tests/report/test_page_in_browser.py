@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,25 +50,20 @@ def visit(browser, path: Path, width: int = 1280, scheme: str = "light") -> Visi
     return made
 
 
-def until(page, condition: str) -> None:
+def until(page, condition: str | Callable[[], object]) -> None:
     """Waits for a condition; playwright's own waiting evaluates text, which the page forbids."""
-    deadline = time.monotonic() + 30
-    while not page.evaluate(condition):
+    deadline = time.monotonic() + 60
+    while not (page.evaluate(condition) if isinstance(condition, str) else condition()):
         assert time.monotonic() < deadline, condition
         page.wait_for_timeout(20)
 
 
 def draw_all(page) -> None:
-    """Scrolls through the page, so that every plot is drawn that is not in a closed card."""
-    height = page.evaluate("document.documentElement.scrollHeight")
-    for top in range(0, height, 800):
-        page.evaluate(f"window.scrollTo({{top: {top}, behavior: 'instant'}})")
-        page.wait_for_timeout(20)
-    until(
-        page,
-        "[...document.querySelectorAll('.canvas')].every((canvas) => "
-        "canvas.querySelector('.main-svg') || canvas.closest('details:not([open])'))",
-    )
+    """Brings every plot that is not in a closed card into view, and waits until it is drawn."""
+    for canvas in page.query_selector_all(".canvas"):
+        if canvas.evaluate("canvas => canvas.closest('details:not([open])') === null"):
+            canvas.scroll_into_view_if_needed()
+            until(page, lambda canvas=canvas: canvas.query_selector(".main-svg"))
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (1280, "dark")])

@@ -138,6 +138,28 @@ def test_a_mistake_leaves_no_folder(tmp_path):
     assert (tmp_path / "mine").exists()
 
 
+@pytest.mark.parametrize(
+    ("now", "message"),
+    [
+        ({"names": ["a", "b"], "contents": "2"}, r"\(the same names, changed\)"),
+        ({"names": ["b", "c"], "contents": "3"}, r"\(a, c came or went\)"),
+    ],
+)
+def test_a_run_does_not_go_on_with_other_data(tmp_path, now, message):
+    def with_cases(part):
+        def make(study, device, seed):
+            return replace(make_fake(study, device, seed), summary={"parts": {"train": part}})
+
+        return make
+
+    begun = {"names": ["a", "b"], "contents": "1"}
+    run(tmp_path / "run", make=with_cases(begun), trials=2)
+    run(tmp_path / "run", make=with_cases(begun), trials=3)
+    with pytest.raises(InputError, match=f"train cases are not those that .* {message}"):
+        run(tmp_path / "run", make=with_cases(now), trials=4)
+    assert len(read_run(tmp_path / "run").trials) == 3
+
+
 def test_another_seed_needs_another_folder(tmp_path):
     run(tmp_path, trials=2, seed=3)
     with pytest.raises(InputError, match=r"holds a run with --seed 3: give that, or another --out"):

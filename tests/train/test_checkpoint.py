@@ -93,6 +93,9 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path):
     data = dataset()
     with pytest.raises(InputError, match="is a checkpoint of other data; delete it"):
         train(path, steps=5, validations=1, data=replace(data, train=data.train[1:]))
+    same_names = [replace(case, target=1 - case.target) for case in data.train]
+    with pytest.raises(InputError, match="is a checkpoint of other data; delete it"):
+        train(path, steps=5, validations=1, data=replace(data, train=tuple(same_names)))
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(InputError, match="is not a checkpoint of a training"):
         train(path, steps=5, validations=1)

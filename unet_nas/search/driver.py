@@ -20,7 +20,7 @@ from unet_nas.search.failures import failure_text, fruitless
 from unet_nas.search.finalists import baseline_jobs, default_train, finalist_jobs, run_jobs, waiting
 from unet_nas.search.folder import SPACE, Folder, Tenancy
 from unet_nas.search.front import front
-from unet_nas.search.header import importances, new_header
+from unet_nas.search.header import check_data, importances, new_header
 from unet_nas.search.load import Study, parse_identity
 from unet_nas.search.progress import Board, Display
 from unet_nas.search.recovery import Undertaker
@@ -240,6 +240,8 @@ class _Run:
             self.study.sections.baselines, place.evaluator.task, train, base=self.study.base
         )
         known = self.folder.read_header()
+        if known:
+            check_data(known.data, place.evaluator.summary, self.folder.path)
         self._note(*place.evaluator.notes, *(known.notes if known else ()))
         space = known.space if known else self._survey(place)
         self.header = new_header(place, train=train, command=self.options.command, space=space)
@@ -248,7 +250,8 @@ class _Run:
         if self.tenancy.owner:
             write_files(self.folder.path, {SPACE: self._space_file()}, force=True)
         self._write("running")
-        found = self._undertaker(place).sweep(alone=self.tenancy.alone and self.options.storage is None)
+        alone = self.tenancy.alone and self.options.storage is None
+        found = self._undertaker(place).sweep(alone=alone)
         if found:
             taken = "trial is" if found == 1 else "trials are"
             self.display.say(f"{found} interrupted {taken} taken up again")

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import platform
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.study import Study as OptunaStudy
 from optuna.trial import FrozenTrial, TrialState
 
+from unet_nas.errors import InputError
 from unet_nas.records.study import ObjectiveSpec, RunHeader
 from unet_nas.search.evaluate import now
 from unet_nas.search.workplace import Workplace
 from unet_nas.train.config import TrainConfig
 from unet_nas.train.metric_names import CONVENTION
 
-__all__ = ["CONVENTIONS", "importances", "new_header"]
+__all__ = ["CONVENTIONS", "check_data", "importances", "new_header"]
 
 CONVENTIONS: dict[str, str] = {
     "parameters": "trainable parameters",
@@ -36,6 +38,30 @@ CONVENTIONS: dict[str, str] = {
 _PACKAGES = ("unet-nas", "torch", "optuna", "numpy", "pydantic", "monai", "nibabel")
 #: fewer complete trials say nothing of importances
 _LEAST_TRIALS = 4
+
+
+def check_data(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> None:
+    """Refuses to go on with other data: scores on other cases would stand on one front.
+
+    Args:
+        old: what the header says of the data of the run.
+        new: what is known of the data now.
+        folder: of the run.
+
+    Raises:
+        InputError: if cases came, went or changed since the run began.
+    """
+    for part, before in old.get("parts", {}).items():
+        now = new["parts"][part]
+        if before.get("contents", now["contents"]) == now["contents"]:
+            continue
+        other = sorted(set(before["names"]) ^ set(now["names"]))
+        more = f" and {len(other) - 3} more" if len(other) > 3 else ""
+        what = f"{', '.join(other[:3])}{more} came or went" if other else "the same names, changed"
+        raise InputError(
+            f"the {part} cases are not those that {folder} began with ({what}), so trials "
+            "could not be compared: put the data back, or give another --out"
+        )
 
 
 def new_header(

@@ -21,6 +21,7 @@ from unet_nas.errors import InputError
 from unet_nas.files import write_files
 from unet_nas.records.study import Point
 from unet_nas.train.config import TrainConfig
+from unet_nas.train.data.cases import contents
 from unet_nas.unet.build import UNet
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class Parts:
 def identify(module: nn.Module, data: Dataset, config: TrainConfig, seed: int) -> Identity:
     """Returns what must be equal for a checkpoint to be continued."""
     train = config.model_dump(mode="json")
-    cases = {part: [case.name for case in cases] for part, cases in data.parts().items()}
+    cases = {part: contents(cases) for part, cases in data.parts().items()}
     weights = {name: list(tensor.shape) for name, tensor in module.state_dict().items()}
     network = module.graph.digest() if isinstance(module, UNet) else type(module).__name__
     return {**train, "seed": seed, "cases": cases, "weights": weights, "network": network}

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from unet_nas.train.data.cases import Case, Part
+from unet_nas.train.data.cases import Case, Part, contents
 from unet_nas.train.data.checks import class_shares
 from unet_nas.train.data.config import DataConfig
 from unet_nas.train.data.preprocessing import Preprocessing
@@ -46,6 +46,7 @@ def summarise(
                 "bytes": sum(case.image.nbytes + case.target.nbytes for case in cases),
                 "class_shares": class_shares(task, cases) if cases else {},
                 "names": [case.name for case in cases],
+                "contents": contents(cases),
             }
             for part, cases in parts.items()
         },

@@ -62,8 +62,16 @@ def test_a_baseline_that_cannot_be():
             Baseline(network="preset:unet-2015", name="x", set=("depht=3",)), IMAGES, base=None
         )
     entry = (Baseline(network="preset:nnunet-plain"),)
-    with pytest.raises(InputError, match=r"does not run on patches of 100: a norm .*padding=same"):
+    with pytest.raises(InputError, match=r"does not run on patches of 100: a norm ") as found:
         check_baselines(entry, IMAGES, {"patch_size": 100}, base=None)
+    advised = str(found.value).partition("set: [")[2].partition("]")[0].split(", ")
+    assert advised == ["depth=2", "deep_supervision=1"]
+    check_baselines(
+        (entry[0].model_copy(update={"set": tuple(advised)}),),
+        IMAGES,
+        {"patch_size": 100},
+        base=None,
+    )
 
 
 BOTH = (ObjectiveSpec("dice", "maximize"), ObjectiveSpec("macs", "minimize"))

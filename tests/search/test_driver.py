@@ -282,6 +282,24 @@ def test_a_search_without_a_complete_trial_says_why(tmp_path, capsys):
     assert run(tmp_path / "other", trials=3).fruitless is None
 
 
+def test_a_measured_limit_that_nothing_keeps_is_told(tmp_path):
+    result = run(tmp_path, "budget.latency=1ms", make=lambda *_: Slow(), trials=6)
+    assert not result.front
+    assert "no trial keeps the measured budget; the nearest, #" in result.fruitless
+    assert result.fruitless.endswith("ms: raise budget.latency")
+
+
+def test_a_search_without_time_for_a_trial_is_no_success(tmp_path):
+    found = run(tmp_path, trials=6, timeout_s=0.0)
+    assert found.fruitless == "no trial came to its end: give more time"
+
+
+def test_rare_candidates_are_not_called_none(tmp_path):
+    rare = ["width={int: [1, 1000000]}", "search.uniform_draws=50", "search.redraws=5"]
+    with pytest.raises(InputError, match=r"none of 5\d draws was feasible .*: if any candidate is"):
+        run(tmp_path, *rare, trials=2)
+
+
 def test_the_command_fails_where_no_trial_is_complete(tmp_path, capsys, monkeypatch):
     file = tmp_path / "space.yaml"
     file.write_text(TEXT)

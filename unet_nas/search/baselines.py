@@ -162,6 +162,33 @@ def check_baselines(
         reason = min(candidate.reasons).text
         size = conditions_of({"train": train}).size_text
         raise InputError(
-            f"baseline {baseline.label} does not run on patches of {size}: {reason}; give it "
-            "set: [padding=same], a smaller depth, or another train.patch_size"
+            f"baseline {baseline.label} does not run on patches of {size}: {reason}; give "
+            f"{_way_out(baseline, found, task, train, base)}"
         )
+
+
+def _way_out(
+    baseline: Baseline, network: Architecture, task: Task, train: dict[str, Any], base: Path
+) -> str:
+    """Returns settings with which a baseline runs, the mildest first, and each was tried."""
+    paddings = ((), ("padding=same",))
+    for depth in range(network.depth, 0, -1):
+        outputs = min(network.deep_supervision, depth - 1)
+        shallower = [f"depth={depth}"] * (depth < network.depth)
+        if outputs < network.deep_supervision:
+            shallower.append(f"deep_supervision={outputs}")
+        for padding in paddings:
+            settings = (*padding, *shallower)
+            entry = baseline.model_copy(update={"set": (*baseline.set, *settings)})
+            if settings and _runs(entry, task, train, base):
+                return f"it set: [{', '.join(settings)}], or another train.patch_size"
+    return "another train.patch_size"
+
+
+def _runs(baseline: Baseline, task: Task, train: dict[str, Any], base: Path) -> bool:
+    try:
+        found = architecture_of(baseline, task, base=base)
+    except InputError:
+        return False
+    assert found is not None, "a baseline of somebody else's has no settings"
+    return judge({"architecture": to_tree(found), "train": train}, {}).aligned

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from unet_nas.audit.memory import Device
-from unet_nas.errors import InputError, UnetNasError
+from unet_nas.errors import InputError
 from unet_nas.files import write_files
 from unet_nas.records.study import RunHeader, TrialRecord
 from unet_nas.search.baselines import check_baselines
@@ -24,6 +24,7 @@ from unet_nas.search.header import check_data, importances, new_header
 from unet_nas.search.load import Study, parse_identity
 from unet_nas.search.progress import Board, Display
 from unet_nas.search.recovery import Undertaker
+from unet_nas.search.sampler import NothingLeftError
 from unet_nas.search.seeding import enqueue
 from unet_nas.search.storage import DATABASE, Place, storage_errors
 from unet_nas.search.trials import TrialLoop, rebuilt
@@ -312,7 +313,7 @@ class _Run:
         elif ending == "timeout":
             self._note(f"the time was up after {board.done} of {board.wanted} trials")
 
-    def _nothing_left(self, place: Workplace, board: Board, error: UnetNasError) -> None:
+    def _nothing_left(self, place: Workplace, board: Board, error: NothingLeftError) -> None:
         """Says which limit rejects, if nothing has ever been feasible."""
         if board.done == 0:
             found = survey(
@@ -321,7 +322,12 @@ class _Run:
                 seed=self.options.seed,
                 device=place.order.device,
             )
-            raise InputError(f"no candidate is feasible ({error}): {_remedy(found)}") from error
+            if error.certain:
+                raise InputError(f"no candidate is feasible ({error}): {_remedy(found)}") from error
+            raise InputError(
+                f"{error}: if any candidate is, such ones are rare; narrow the domains, or "
+                f"{_remedy(found)}"
+            ) from error
         self._note(str(error))
 
     def _death(self, message: str) -> None:

@@ -241,6 +241,8 @@ def test_a_space_that_is_used_up(tmp_path):
         (["growth={float: [1.9, 2]}", "search.sampler=grid"], "grid needs a finite space"),
         (["growth={float: [1.9, 2]}", "budget.macs=5", "search.uniform_draws=20"], "relax budget"),
         (["baselines=[preset:unet-2015]"], "does not run on patches of 16x16"),
+        (["baselines=[preset:unet-2014]"], "no preset is called 'unet-2014'"),
+        (["search.enqueue=[preset:unet-2014]"], "no preset is called 'unet-2014'"),
         (["baselines=['python:no_such:net']"], "baseline python:no_such:net: there is no module"),
         (["baselines=['python:math:tau']"], "tau must be callable, got float"),
         (["baselines=['python:tests.support.searching:Fake']"], "must return a torch.nn.Module"),

@@ -46,9 +46,11 @@ def report(
 def _folder(study: str) -> Path:
     """Returns the folder of a run; one under ``reports/`` can be called by its name."""
     from unet_nas.records.lookup import REPORTS
+    from unet_nas.records.study import HEADER
 
-    path = Path(study)
-    return path if path.exists() or not (REPORTS / study).exists() else REPORTS / study
+    # a folder of images may have the name of a run
+    named = not (Path(study) / HEADER).exists() and (REPORTS / study / HEADER).exists()
+    return REPORTS / study if named else Path(study)
 
 
 def _tell(message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from unet_nas.unet.graph import lower_with_faults
 from unet_nas.unet.load import PREFIX, open_document, preset_names, to_architecture
 from unet_nas.units import format_count
 
-__all__ = ["architecture_of", "check_baselines", "scaled"]
+__all__ = ["architecture_of", "check_baselines", "check_there", "scaled"]
 
 WIDEST = 4096
 
@@ -39,7 +40,7 @@ def architecture_of(baseline: Baseline, task: Task, *, base: Path) -> Architectu
     if is_foreign(baseline.network):
         parse_foreign(baseline.network)
         return None
-    document = open_document(_source(baseline.network, task, base))
+    document = open_document(_source(baseline.network, task.spatial_dims, base))
     numbers = fields_of(task)
     settings = [*(f"{name}={value}" for name, value in numbers.items()), *baseline.set]
     try:
@@ -49,14 +50,14 @@ def architecture_of(baseline: Baseline, task: Task, *, base: Path) -> Architectu
         raise InputError(f"baseline {baseline.label}: {error}") from error
 
 
-def _source(network: str, task: Task, base: Path) -> str:
+def _source(network: str, dims: int, base: Path) -> str:
     """Returns the source of a baseline; a preset may leave out the number of its axes.
 
     ``preset:nnunet-plain`` is ``nnunet-plain-2d`` for images.
     """
     if network.startswith(PREFIX):
         name, names = network.removeprefix(PREFIX), preset_names()
-        own = f"{name}-{task.spatial_dims}d"
+        own = f"{name}-{dims}d"
         near = next((n for n in (own, f"{name}-2d") if n in names), name)
         return network if name in names else f"{PREFIX}{near}"
     return str(base / network) if (base / network).exists() else network
@@ -135,6 +136,24 @@ def _require_foreign(baseline: Baseline) -> None:
         load_foreign(baseline.network)
     except InputError as error:
         raise InputError(f"baseline {error}") from error
+
+
+def check_there(networks: Sequence[str], *, base: Path) -> None:
+    """Refuses presets and files that do not exist, before the data are loaded.
+
+    Args:
+        networks: as a file names them; those of others are looked at later.
+        base: the folder that paths are relative to.
+
+    Raises:
+        InputError: if one does not.
+    """
+    presets = {f"{PREFIX}{name}" for name in preset_names()}
+    for network in networks:
+        # how many axes there are, the data will tell
+        sources = [_source(network, dims, base) for dims in (1, 2, 3)]
+        if not is_foreign(network) and presets.isdisjoint(sources):
+            open_document(sources[0])
 
 
 def check_baselines(

@@ -13,7 +13,7 @@ from unet_nas.audit.memory import Device
 from unet_nas.errors import InputError
 from unet_nas.files import write_files
 from unet_nas.records.study import RunHeader, TrialRecord
-from unet_nas.search.baselines import check_baselines
+from unet_nas.search.baselines import check_baselines, check_there
 from unet_nas.search.config import is_accuracy
 from unet_nas.search.evaluate import Job, now
 from unet_nas.search.failures import failure_text, fruitless
@@ -200,6 +200,8 @@ class _Run:
         """Runs all phases; a stop is noted in the header."""
         order = self._order()
         Place.of(order.out, order.storage, order.name).check_workers(order.workers)
+        named = [baseline.network for baseline in self.study.sections.baselines]
+        check_there([*named, *self.study.search.enqueue], base=self.study.base)
         self.display.doing("loading the data")
         evaluator = self.make(self.study, order.device, order.seed)
         self.study = self.study.bound_to(evaluator.task)

@@ -96,8 +96,9 @@ def _of_folder(folder: Path) -> tuple[tuple[int, ...], dict[str, Any] | None, Pr
     record = TrialRecord.from_json((folder / RECORD).read_bytes())
     run = run_above(folder)
     if run is None or record.weights is None:
+        why = f"; it failed: {record.failure.reason}" if record.failure else ""
         what = WEIGHTS if run else f"a {HEADER} above it"
-        raise InputError(f"{folder} is no trial that can predict: it lacks {what}")
+        raise InputError(f"{folder} is no trial that can predict: it lacks {what}{why}")
     header = RunHeader.from_json((run / HEADER).read_bytes())
     config = TrainConfig.model_validate(record.train)
     size = config.size(header.spatial_dims) or header.patch_size

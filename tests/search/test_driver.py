@@ -291,6 +291,13 @@ def test_a_measured_limit_that_nothing_keeps_is_told(tmp_path):
     assert result.fruitless.endswith("ms: raise budget.latency")
 
 
+@pytest.mark.parametrize(("finalists", "noted"), [("{steps: 5}", True), ("{factor: 2}", False)])
+def test_finalists_with_less_time_than_trials_are_noted(tmp_path, finalists, noted):
+    run(tmp_path, f"search.finalists={finalists}", trials=2)
+    said = "search.finalists trains for 5 steps, less than the 10 of a trial"
+    assert (said in read_run(tmp_path).header.notes) is noted
+
+
 def test_a_search_without_time_for_a_trial_is_no_success(tmp_path):
     found = run(tmp_path, trials=6, timeout_s=0.0)
     assert found.fruitless == "no trial came to its end: give more time"

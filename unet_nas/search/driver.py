@@ -17,7 +17,14 @@ from unet_nas.search.baselines import check_baselines, check_there
 from unet_nas.search.config import is_accuracy
 from unet_nas.search.evaluate import Job, now
 from unet_nas.search.failures import failure_text, fruitless
-from unet_nas.search.finalists import baseline_jobs, default_train, finalist_jobs, run_jobs, waiting
+from unet_nas.search.finalists import (
+    baseline_jobs,
+    default_train,
+    finalist_jobs,
+    run_jobs,
+    shorter_note,
+    waiting,
+)
 from unet_nas.search.folder import SPACE, Folder, Tenancy
 from unet_nas.search.front import front
 from unet_nas.search.header import check_data, importances, new_header
@@ -259,7 +266,8 @@ class _Run:
             taken = "trial is" if found == 1 else "trials are"
             self.display.say(f"{found} interrupted {taken} taken up again")
         self._match_records(place)
-        self._note(*enqueue(place))
+        shorter = shorter_note(self.study.search.finalists, train)
+        self._note(*enqueue(place), *([shorter] if shorter else []))
 
     def _undertaker(self, place: Workplace) -> Undertaker:
         return Undertaker(place.optuna, place.claims, self.folder)

@@ -8,7 +8,7 @@ from typing import Any
 
 from unet_nas.records.study import Timing, TrialRecord
 from unet_nas.search.baselines import architecture_of
-from unet_nas.search.config import Baseline
+from unet_nas.search.config import Baseline, Finalists
 from unet_nas.search.evaluate import Job, now
 from unet_nas.search.folder import CHECKPOINT, only_one
 from unet_nas.search.front import selected
@@ -19,7 +19,7 @@ from unet_nas.space.sample import assign
 from unet_nas.train.config import TrainConfig
 from unet_nas.unet.dump import to_tree
 
-__all__ = ["baseline_jobs", "default_train", "finalist_jobs", "run_jobs"]
+__all__ = ["baseline_jobs", "default_train", "finalist_jobs", "run_jobs", "shorter_note"]
 
 
 def default_train(place: Workplace) -> dict[str, Any]:
@@ -78,6 +78,20 @@ def finalist_jobs(place: Workplace) -> list[Job]:
         for record in chosen
         for i in range(wanted.seeds)
     ]
+
+
+def shorter_note(finalists: Finalists, train: dict[str, Any]) -> str | None:
+    """Says that finalists would be trained for less than a trial, if that is so.
+
+    Args:
+        finalists: the entry of the file.
+        train: a section ``train`` without holes.
+    """
+    kind, amount = TrainConfig.model_validate(train).budget
+    longer = finalists.budget(kind, amount)[kind]
+    if finalists.count == 0 or longer is None or longer >= amount:
+        return None
+    return f"search.finalists trains for {longer:g} {kind}, less than the {amount:g} of a trial"
 
 
 def _finalist_job(place: Workplace, record: TrialRecord, seed: int) -> Job:

@@ -80,6 +80,18 @@ def test_a_trial_is_the_same_twice():
     assert one.files["weights.safetensors"] == two.files["weights.safetensors"]
 
 
+def test_a_step_beyond_the_memory_of_the_machine_is_not_begun():
+    trainer = make_trainer(load_study(FILE), "cpu", 0)
+    assert isinstance(trainer, Trainer)
+    tree = {"depth": 1, "width": 2, "in_channels": 1, "classes": trainer.task.classes}
+    train = TrainConfig(patch_size=16, steps=2, validations=1).model_dump(mode="json")
+    job = Job("trial", "#0", None, 3, train, tree, costs={"training_memory": 2.0**45})
+    outcome = trainer.evaluate(job, lambda point: False)
+    assert outcome.failure is not None
+    assert outcome.failure.kind == "out_of_memory"
+    assert outcome.failure.reason.startswith("a training step needs 32 TiB, and the cpu has ")
+
+
 def test_weights_are_saved_in_any_memory_format():
     """A GPU trains in channels last, and a file has no strides."""
     trainer = make_trainer(load_study(FILE), "cpu", 0)

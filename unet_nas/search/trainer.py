@@ -28,7 +28,7 @@ from unet_nas.train.checkpoint import CheckpointError
 from unet_nas.train.config import TrainConfig
 from unet_nas.train.data.cases import Dataset, Task
 from unet_nas.train.examples import examples
-from unet_nas.train.failures import is_out_of_memory, out_of_memory
+from unet_nas.train.failures import beyond_device, is_out_of_memory, out_of_memory
 from unet_nas.train.loop import Fit, fit
 from unet_nas.train.metrics import Tolerances, score
 from unet_nas.unet.architecture import Architecture
@@ -95,6 +95,9 @@ class Trainer:
     def evaluate(self, job: Job, on_point: OnPoint) -> Outcome:
         """Builds, trains, scores and measures a network."""
         config = TrainConfig.model_validate(job.train)
+        failure = beyond_device(job.costs.get("training_memory", 0), self.device)
+        if failure is not None:
+            return Outcome("failed", failure=failure)
         try:
             with torch.random.fork_rng(self._cuda_devices()):
                 torch.manual_seed(job.seed)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import os
 
 import torch
 
+from unet_nas.audit.memory import Device
 from unet_nas.records.study import TrialFailure
+from unet_nas.units import format_bytes
 
-__all__ = ["DIVERGED", "is_out_of_memory", "judge_loss", "out_of_memory"]
+__all__ = ["DIVERGED", "beyond_device", "is_out_of_memory", "judge_loss", "out_of_memory"]
 
 DIVERGED = 10.0
 """A training has diverged when its loss is so many times that of its first steps."""
@@ -30,6 +33,21 @@ def out_of_memory(error: BaseException, doing: str) -> TrialFailure:
     """Returns the failure that an error of `is_out_of_memory` stands for."""
     first = (str(error).strip() or type(error).__name__).splitlines()[0]
     return TrialFailure("out_of_memory", f"memory ran out {doing}: {first}")
+
+
+def beyond_device(needed_bytes: float, device: Device) -> TrialFailure | None:
+    """Returns the failure of a step that asks for more memory than its device has.
+
+    A system lends more than there is, and kills the process that uses it; so it is told before.
+    """
+    if device == "cuda":
+        there = torch.cuda.mem_get_info()[1]
+    else:
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed_bytes <= there:
+        return None
+    sizes = f"needs {format_bytes(needed_bytes)}, and the {device} has {format_bytes(there)}"
+    return TrialFailure("out_of_memory", f"a training step {sizes}")
 
 
 def judge_loss(loss: float, first: float, step: int) -> TrialFailure | None:

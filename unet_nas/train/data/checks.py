@@ -167,18 +167,18 @@ def _refuse_missing(
     elsewhere = [name for name in names if any(name not in m for m in missing.values())]
     if elsewhere:
         _refuse_elsewhere(task, elsewhere, parts, values)
+    what, occur, them = ("the class", "occurs", "it")
+    if len(names) > 1:
+        what, occur, them = ("the classes", "occur", "them")
+    told = f"data.classes: {what} {', '.join(map(repr, names))} never {occur} in the masks"
     rest = [index for index, name in enumerate(task.class_names) if name not in names]
+    if len(rest) < (1 if task.multi_label else 2):  # so few classes would be refused
+        raise InputError(f"{told} where images hold information; check the masks, or add cases")
     left = f"data.classes: [{', '.join(task.class_names[index] for index in rest)}]"
     if values:
         stored = [list(v) if isinstance(v, tuple) else v for v in (values[i] for i in rest)]
         left += f", data.mask_values: {stored}"
-    what, occur, them = ("the class", "occurs", "it")
-    if len(names) > 1:
-        what, occur, them = ("the classes", "occur", "them")
-    raise InputError(
-        f"data.classes: {what} {', '.join(map(repr, names))} never {occur} in the masks; remove "
-        f"{them} ({left}), or add cases"
-    )
+    raise InputError(f"{told}; remove {them} ({left}), or add cases")
 
 
 def _refuse_elsewhere(

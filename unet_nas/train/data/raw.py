@@ -57,6 +57,12 @@ class Item:
     where: str = ""
     mask_where: str | None = None
 
+    @property
+    def title(self) -> str:
+        """What a message calls its mask: the name, and the file where one is known."""
+        file = self.mask_where or self.where
+        return f"{self.name} ({file})" if file else self.name
+
 
 @dataclass(frozen=True, slots=True)
 class Listing:

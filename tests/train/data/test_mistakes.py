@@ -325,6 +325,29 @@ def test_values_that_are_not_finite_are_told_with_their_channel(tmp_path):
     assert "numbers, got 1 NaN in channel 2; if" in sentence(tmp_path, source="a.npz")
 
 
+def test_constant_images_are_noted(make_folder):
+    def notes():
+        found = load(root, source=".").notes
+        return [note.replace(str(root), "DIR") for note in found if "constant" in note]
+
+    root = make_folder(channels=3)
+    assert notes() == []
+    colour = np.zeros((12, 10, 3), np.uint8)
+    colour[..., 1] = 9
+    Image.fromarray(colour).save(root / "images" / "c.png")
+    assert notes() == ["1 of 8 images is constant everywhere, DIR/images/c.png"]
+    Image.fromarray(colour).save(root / "images" / "b.png")
+    assert notes() == ["2 of 8 images are constant everywhere, first DIR/images/b.png"]
+
+
+def test_what_holds_no_information_does_not_vary_an_image(tmp_path):
+    x = np.arange(40.0).reshape(5, 8)
+    x[2, :6], x[2, 6:] = np.nan, 3
+    np.savez(tmp_path / "a.npz", x=x, y=np.arange(40).reshape(5, 8) % 2)
+    notes = load(tmp_path, source="a.npz", nodata="nan").notes
+    assert f"1 of 5 images is constant everywhere, {tmp_path / 'a.npz'}[2]" in notes
+
+
 def test_an_image_without_information(tmp_path):
     x = np.full((5, 8), np.nan, np.float32)
     np.savez(tmp_path / "a.npz", x=x, y=np.arange(40).reshape(5, 8) % 2)

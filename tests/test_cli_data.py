@@ -50,6 +50,21 @@ def test_json_has_all_that_the_header_of_a_run_says(run):
     assert abs(sum(found["parts"]["test"]["class_shares"].values()) - 1) < 1e-9
 
 
+def test_patches_larger_than_every_image_are_told(run):
+    def printed(size, *arguments):
+        text = f"{FILE.format(classes=3)}train: {{patch_size: {size}}}\n"
+        return run(text, *arguments)[1]
+
+    note = (
+        "patches of 64x64 are larger than every image (at most 16x16) and are filled by "
+        "mirroring, so costs are those of the patch"
+    )
+    assert f"note: {note}\n" in printed("64x64")
+    assert note in json.loads(printed(64, "--json"))["notes"]
+    for size in ("16x20", "{choice: [64, 128]}", "64x64x64", "wide"):
+        assert "patches of" not in printed(size)
+
+
 def test_a_network_for_other_data_is_told(run):
     code, out, err = run(FILE.format(classes=2))
     assert code == 2

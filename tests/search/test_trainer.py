@@ -154,3 +154,10 @@ def test_a_finalist_goes_on_from_its_checkpoint(tmp_path, whole):
     assert points == ([4] if whole else [2, 4])
     assert ended.files["weights.safetensors"] == undisturbed.files["weights.safetensors"]
     assert ended.test == undisturbed.test
+
+
+def test_a_patch_larger_than_every_image_is_noted():
+    for size, told in (("16x16", False), ("64x64", True)):
+        study = load_study(FILE.replace("16x16", size))
+        notes = make_trainer(study, "cpu", 0).notes
+        assert any("are larger than every image (at most 32x32)" in n for n in notes) == told

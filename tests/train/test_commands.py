@@ -173,3 +173,11 @@ def test_what_a_person_leaves_open_is_chosen_and_said(folder, tmp_path, capsys):
     assert code == 0
     assert "patch size 32x40, since train.patch_size is not given" in err
     assert "batch size 8" in err
+
+
+def test_train_notes_a_patch_larger_than_every_image(folder, tmp_path, capsys):
+    command = ("train", folder / "small.yaml", "--data", folder / "data", "--out", tmp_path / "out")
+    small = ("--set", "train.patch_size=80", "--set", "train.steps=1")
+    code, _, err = run(capsys, *command, *small)
+    assert code == 0, err
+    assert "patches of 80x80 are larger than every image (at most 32x40)" in err

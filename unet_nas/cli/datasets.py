@@ -19,7 +19,8 @@ def data(
     """Load and check the data of a file: cases per part, sizes, class shares, and what is wrong."""
     from unet_nas.report import data_page
     from unet_nas.text import set_values, validate
-    from unet_nas.train.data.checks import check_task, fields_of
+    from unet_nas.train.config import patch_size_of
+    from unet_nas.train.data.checks import check_task, fields_of, patch_notes
     from unet_nas.train.data.config import DataConfig
     from unet_nas.train.data.load import load_data
     from unet_nas.unet.load import open_document
@@ -27,6 +28,8 @@ def data(
     document = set_values(open_document(as_path(file)), assignments or ())
     config = validate(document, DataConfig, ("data",))
     found = load_data(config, base=Path(file).parent, seed=seed, progress=Progress("cases read"))
+    size = patch_size_of(document.tree.get("train"), found.task.spatial_dims)
+    found = found.with_notes(patch_notes(found.parts(), size))
     if as_json:
         print_json(found.summary)
     else:

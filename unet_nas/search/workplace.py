@@ -27,7 +27,7 @@ from unet_nas.search.makers import (
 )
 from unet_nas.search.sampler import FeasibleSampler
 from unet_nas.search.storage import Place, open_study
-from unet_nas.train.config import TrainConfig
+from unet_nas.train.config import TrainConfig, patch_size_of
 
 __all__ = ["MakeEvaluator", "Order", "Workplace", "make_trainer", "open_workplace"]
 
@@ -195,14 +195,17 @@ def make_trainer(study: Study, device: Device, seed: int) -> Evaluator:
     import torch  # noqa: PLC0415 - workers of tests do without
 
     from unet_nas.search.trainer import Trainer  # noqa: PLC0415
+    from unet_nas.train.data.checks import patch_notes  # noqa: PLC0415
     from unet_nas.train.data.load import load_data  # noqa: PLC0415
 
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError(f"--device cuda needs a GPU; this torch ({torch.__version__}) finds none")
     names = study.sections.objectives
     latency = study.space.budget.latency is not None or "latency" in names
+    data = load_data(study.data, base=study.base, seed=seed)
+    size = patch_size_of(study.space.document.tree.get("train"), data.task.spatial_dims)
     return Trainer(
-        load_data(study.data, base=study.base, seed=seed),
+        data.with_notes(patch_notes(data.parts(), size)),
         device=device,
         score_name=study.sections.accuracy,
         metrics=[name for name in names if is_accuracy(name) and name != study.sections.accuracy],

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated, Literal, Self, TypeAlias
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import ConfigDict, Field, Strict, model_validator
+from pydantic import ConfigDict, Field, Strict, ValidationError, model_validator
 
 from unet_nas.errors import Fault
 from unet_nas.operators.fields import Flag
@@ -13,7 +13,7 @@ from unet_nas.space.budget import Conditions, Seconds
 from unet_nas.text.validation import faults_error
 from unet_nas.train.data.options import Augment
 
-__all__ = ["Schedule", "TrainConfig"]
+__all__ = ["Schedule", "TrainConfig", "patch_size_of"]
 
 Schedule: TypeAlias = Literal["cosine", "constant"]
 _Count = Annotated[int, Strict(), Field(ge=1, le=10**9)]
@@ -83,3 +83,22 @@ class TrainConfig(Conditions):
         if self.seconds is not None:
             return "seconds", self.seconds
         return "steps", self.steps or DEFAULT_STEPS
+
+
+def patch_size_of(section: Any, dims: int) -> tuple[int, ...] | None:
+    """Returns the patch size of a section ``train`` as written, which may have domains or faults.
+
+    Args:
+        section: Plain data, or None.
+        dims: Of the data.
+
+    >>> patch_size_of({"patch_size": 64, "learning_rate": {"choice": [1, 2]}}, 2)
+    (64, 64)
+    >>> patch_size_of({"patch_size": {"choice": [32, 64]}}, 2)
+    """
+    written = section.get("patch_size") if isinstance(section, Mapping) else None
+    try:
+        size = TrainConfig.model_validate({"patch_size": written}).size(dims)
+    except ValidationError:  # told where the section is checked
+        return None
+    return size if size is not None and len(size) == dims else None

@@ -19,7 +19,7 @@ from unet_nas.records.study import Point
 from unet_nas.text import set_values
 from unet_nas.train.config import TrainConfig
 from unet_nas.train.data.cases import Case, Dataset
-from unet_nas.train.data.checks import check_task
+from unet_nas.train.data.checks import check_task, patch_notes
 from unet_nas.train.data.load import load_data
 from unet_nas.train.loop import Fit, Progress, fit
 from unet_nas.train.metric_names import CONVENTION
@@ -104,6 +104,7 @@ def load_project(
     data = load_data(source, base=base, seed=request.seed, progress=progress)
     check_task(data.task, architecture)
     config, chosen = _completed(config, request, lower(architecture), data.train)
+    chosen += patch_notes(data.parts(), config.size(data.task.spatial_dims))
     return Project(request, name, architecture, config, data, (*data.notes, *chosen))
 
 

@@ -325,6 +325,29 @@ def test_values_that_are_not_finite_are_told_with_their_channel(tmp_path):
     assert "numbers, got 1 NaN in channel 2; if" in sentence(tmp_path, source="a.npz")
 
 
+def test_constant_images_are_noted(make_folder):
+    def notes():
+        found = load(root, source=".").notes
+        return [note.replace(str(root), "DIR") for note in found if "constant" in note]
+
+    root = make_folder(channels=3)
+    assert notes() == []
+    colour = np.zeros((12, 10, 3), np.uint8)
+    colour[..., 1] = 9
+    Image.fromarray(colour).save(root / "images" / "c.png")
+    assert notes() == ["1 of 8 images is constant everywhere, DIR/images/c.png"]
+    Image.fromarray(colour).save(root / "images" / "b.png")
+    assert notes() == ["2 of 8 images are constant everywhere, first DIR/images/b.png"]
+
+
+def test_what_holds_no_information_does_not_vary_an_image(tmp_path):
+    x = np.arange(40.0).reshape(5, 8)
+    x[2, :6], x[2, 6:] = np.nan, 3
+    np.savez(tmp_path / "a.npz", x=x, y=np.arange(40).reshape(5, 8) % 2)
+    notes = load(tmp_path, source="a.npz", nodata="nan").notes
+    assert f"1 of 5 images is constant everywhere, {tmp_path / 'a.npz'}[2]" in notes
+
+
 def test_an_image_without_information(tmp_path):
     x = np.full((5, 8), np.nan, np.float32)
     np.savez(tmp_path / "a.npz", x=x, y=np.arange(40).reshape(5, 8) % 2)
@@ -398,9 +421,9 @@ def test_values_beyond_the_classes(make_folder):
     root = make_folder(values=(0, 1, 2))
     text = sentence(root, classes=["background", "cell"])
     assert text == (
-        "mask of a: the value 2 stands for no class (known are 0 and 1); give data.classes 3 "
-        "names, one for each value that masks hold, or set data.ignore_label: 2 if it marks what "
-        "is not annotated"
+        "mask of a (DIR/masks/a.png): the value 2 stands for no class (known are 0 and 1); "
+        "give data.classes 3 names, one for each value that masks hold, or set data.ignore_label: "
+        "2 if it marks what is not annotated"
     )
     save_masks(root, np.arange(120).reshape(12, 10).astype(np.uint8) % 3 * 50)
     assert sentence(root, classes=2).endswith("that masks hold, and data.mask_values: [0, 50, 100]")
@@ -411,7 +434,8 @@ def test_the_case_with_the_strange_value_is_named(make_folder):
     root = make_folder(values=(0, 1, 2))
     save_masks(root, np.arange(120).reshape(12, 10).astype(np.uint8) % 3 * 127, "c")
     assert sentence(root).startswith(
-        "mask of c: the values 127 and 254 stand for no class (known are 0, 1 and 2); "
+        "mask of c (DIR/masks/c.png): the values 127 and 254 stand for no class (known are 0, 1 "
+        "and 2); "
     )
 
 
@@ -450,8 +474,9 @@ def test_colours_that_nobody_listed(make_folder):
     mask[0, :, 1] = 9
     save_masks(root, mask)
     assert sentence(root) == (
-        "mask of a: the values [0, 9, 0] and [255, 0, 0] stand for no class (known are 0 and 1); "
-        "say how each class is stored, as data.mask_values: [[0, 0, 0], [0, 9, 0], [255, 0, 0]]"
+        "mask of a (DIR/masks/a.png): the values [0, 9, 0] and [255, 0, 0] stand for no class "
+        "(known are 0 and 1); say how each class is stored, as data.mask_values: "
+        "[[0, 0, 0], [0, 9, 0], [255, 0, 0]]"
     )
 
 
@@ -491,10 +516,126 @@ def test_a_class_that_only_validation_has(make_folder):
     assert text == "no validation case has the class class 2, so its score leaves it out"
 
 
+def test_a_stray_value_is_told_with_its_file(make_folder):
+    root = make_folder(values=(0, 1, 2))
+    mask = np.array(Image.open(root / "masks" / "c.png"))
+    mask[0, 0] = 7
+    save_masks(root, mask, "c")
+    assert sentence(root) == (
+        "mask of c (DIR/masks/c.png): the value 7 occurs nowhere else (1 position in all); repair "
+        "the mask, or set data.ignore_label: 7; if it is a class, set data.mask_values: "
+        "[0, 1, 2, 7]"
+    )
+    assert load(root, source=".", ignore_label=7).task.classes == 3
+    split = {"validation": ["a"], "test": 0}  # the class must be in training
+    assert load(root, source=".", mask_values=[0, 1, 2, 7], split=split).task.classes == 4
+
+
+def test_stray_values_of_several_masks(make_folder):
+    root = make_folder(values=(0, 1, 2))
+    mask = np.array(Image.open(root / "masks" / "c.png"))
+    mask[0, 0], mask[0, 1] = 5, 7
+    save_masks(root, mask, "cd")
+    assert sentence(root) == (
+        "mask of c (DIR/masks/c.png): the values 5 and 7 occur hardly anywhere else (4 positions "
+        "in all); repair the masks; if they are classes, set data.mask_values: [0, 1, 2, 5, 7]"
+    )
+    save_masks(root, mask.clip(0, 6), "c")
+    assert "set data.ignore_label" not in sentence(root, ignore_label=7)
+
+
+def negative(root, mask=None):
+    """Replaces masks by arrays, the third of which marks a position with -1."""
+    for path in (root / "masks").iterdir():
+        array = np.array(Image.open(path)).astype(np.int16) if mask is None else np.array(mask)
+        if path.stem == "c":
+            array[0, 0] = -1
+        np.save(path.with_suffix(".npy"), array)
+        path.unlink()
+    return root
+
+
+def test_a_negative_value_is_not_annotated_and_no_class(make_folder):
+    root = negative(make_folder(values=(0, 1, 2)))
+    where = "mask of c (DIR/masks/c.npy): the value -1 stands for no class (known are 0, 1 and 2); "
+    fix = "if -1 marks what is not annotated, set data.ignore_label: -1"
+    assert sentence(root) == where + fix
+    assert load(root, source=".", ignore_label=-1).task.classes == 3
+    text = sentence(root, classes=2)
+    assert "the values -1 and 2 stand for no class (known are 0 and 1)" in text
+    assert text.endswith(
+        fix + "; then give data.classes 3 names, one for each value that masks hold"
+    )
+    text = sentence(root, classes=3, ignore_label=255)
+    assert text.endswith("write 255 there, the value of data.ignore_label")
+
+
+def test_negative_values_beside_stored_ones(make_folder):
+    root = negative(make_folder(values=(0, 255)))
+    assert "known are 0 and 255); if -1 marks what is not" in sentence(root)
+    assert load(root, source=".", ignore_label=-1).task.classes == 2
+
+
+def test_a_background_that_is_negative(make_folder):
+    root = negative(make_folder(), mask=[[1] * 10] * 12)
+    assert sentence(root).endswith("as data.mask_values: [-1, 1]")
+    mask = [[-2, -1, 0, 1, 1, 1, 1, 1, 1, 1]] * 12
+    for path in (root / "masks").iterdir():
+        np.save(path, np.array(mask))
+    assert sentence(root).endswith(
+        "if -2 and -1 mark what is not annotated, write -1 for all and set data.ignore_label: -1"
+    )
+
+
+def test_lossy_masks_have_no_known_classes_and_a_path(make_folder):
+    root = make_folder()
+    mask = np.arange(120).reshape(12, 10).astype(np.uint8) % 35
+    mask[0, :3] = 40, 99, 255
+    save_masks(root, mask, "d")
+    assert sentence(root) == (
+        "mask of d (DIR/masks/d.png): the values 40, 99 and 255 stand for no class; 38 different "
+        "values look like grey levels or lossy compression: store masks as PNG with one value per "
+        "class, or threshold them"
+    )
+
+
+def test_255_beside_many_classes_is_no_grey_level(make_folder):
+    root = make_folder(values=(0, 1))
+    mask = np.arange(120).reshape(12, 10).astype(np.uint8) % 21
+    mask[0, 0] = 255
+    save_masks(root, mask)
+    assert sentence(root).endswith("not annotated, set data.ignore_label: 255")
+    assert load(root, source=".", ignore_label=255).task.classes == 21
+
+
 def test_masks_without_any_foreground(make_folder):
     root = make_folder()
     save_masks(root, np.zeros((12, 10), np.uint8))
-    assert "the class 'foreground' never occurs in the masks" in sentence(root)
+    expected = (
+        "data.source: all 8 masks are 0 everywhere, as that of a (DIR/masks/a.png); check that "
+        "these are the masks"
+    )
+    assert sentence(root) == expected
+    assert sentence(root, classes=3) == expected
+    source = {"path": ".", "masks": {"left": "masks", "right": "masks"}}
+    assert "masks are 0 everywhere" in sentence(root, source=source)
+    assert "masks are 0 everywhere" in sentence(root, ignore_label=255)
+    assert "masks are 0 everywhere" in sentence(root, ignore_label=0)
+    mask = np.zeros((12, 10), np.uint8)
+    mask[0] = 255
+    save_masks(root, mask)
+    text = sentence(root, ignore_label=255)
+    assert "all 8 masks are 0 or 255, data.ignore_label, everywhere" in text
+
+
+def test_a_foreground_where_no_image_holds_information(tmp_path):
+    x, y = np.arange(40.0).reshape(5, 8), np.zeros((5, 8), np.uint8)
+    x[:, 2], y[:, 2] = np.nan, 1
+    np.savez(tmp_path / "a.npz", x=x, y=y)
+    assert sentence(tmp_path, source="a.npz", nodata="nan") == (
+        "data.classes: the class 'foreground' never occurs in the masks where images hold "
+        "information; check the masks, or add cases"
+    )
 
 
 # --- parts ----------------------------------------------------------------------------------

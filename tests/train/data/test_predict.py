@@ -209,6 +209,35 @@ def test_alpha_is_told_without_options_that_predict_has_not(tmp_path):
         list(read_images([path], Preprocessing(2, 3, ("ground", "road"))))
 
 
+def test_advice_is_without_options_that_predict_has_not(tmp_path):
+    def sentence(path, **plan):
+        with pytest.raises(InputError) as caught:
+            list(read_images([path], Preprocessing(1, 1, ("ground", "road"), **plan)))
+        return str(caught.value).removeprefix(f"{path}: ")
+
+    x = np.zeros((5, 1, 8), np.float32)
+    x[0, 0, 2] = np.nan
+    np.savez(tmp_path / "a.npz", x=x)
+    assert sentence(tmp_path / "a.npz", array="signals") == (
+        "has no array 'signals', it has x; rename the array of images to 'signals'"
+    )
+    assert sentence(tmp_path / "a.npz", array="X").endswith("rename the array of images to 'X'")
+    assert sentence(tmp_path / "a.npz") == (
+        "an image must hold finite numbers, got 1 NaN; repair the file"
+    )
+    assert sentence(tmp_path / "a.npz", nodata=-9.0).endswith(
+        "if they mark missing values, write -9.0 there, as in training, else repair the file"
+    )
+    pages = np.zeros((5, 8, 9), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", pages, photometric="minisblack", metadata=None)
+    assert sentence(tmp_path / "a.tif").endswith(
+        "save it as OME-TIFF with the axes C or Z, or each page as a file"
+    )
+    tifffile.imwrite(tmp_path / "a.ome.tif", pages, metadata={"axes": "ZYX"})
+    plan = Preprocessing(3, 1, ("ground", "road"))
+    assert next(read_images([tmp_path / "a.ome.tif"], plan)).shape == (5, 8, 9)
+
+
 def test_faults_are_gathered_where_asked(tmp_path):
     for name in ("a", "b", "c"):
         Image.fromarray(np.full((8, 8), 9, np.uint8)).save(tmp_path / f"{name}.png")

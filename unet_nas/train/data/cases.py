@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -103,6 +103,11 @@ class Dataset:
     def parts(self) -> dict[Part, tuple[Case, ...]]:
         """Returns the cases by part."""
         return {"train": self.train, "validation": self.validation, "test": self.test}
+
+    def with_notes(self, notes: Sequence[str]) -> Dataset:
+        """Returns the data set with more sentences for people, also in its summary."""
+        told = (*self.notes, *notes)
+        return replace(self, notes=told, summary={**self.summary, "notes": list(told)})
 
 
 def contents(cases: Sequence[Case]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,18 @@ if TYPE_CHECKING:
     from unet_nas.train.data.config import MaskValue
     from unet_nas.unet.architecture import Architecture
 
-__all__ = ["check_task", "class_counts", "class_notes", "class_shares", "fields_of", "twin_notes"]
+__all__ = [
+    "check_task",
+    "class_counts",
+    "class_notes",
+    "class_shares",
+    "fields_of",
+    "patch_notes",
+    "twin_notes",
+]
+
+#: a valid size next to that of the images is less than so many times as large
+_WASTE = 2
 
 
 def fields_of(task: Task) -> dict[str, int]:
@@ -152,6 +164,28 @@ def twin_notes(parts: Mapping[Part, Sequence[Case]]) -> list[str]:
     return [f"the same image stands in two parts: {listed(found)}; give such cases one group"]
 
 
+def patch_notes(
+    parts: Mapping[Part, Sequence[Case]], patch_size: Sequence[int] | None
+) -> list[str]:
+    """Returns what people should know of patches that are mostly mirrored images.
+
+    >>> case = Case("a", "a", np.zeros((1, 89, 70), "f4"), np.zeros((89, 70), "u1"), (1.0, 1.0))
+    >>> patch_notes({"train": [case]}, (96, 96)), len(patch_notes({"train": [case]}, (512, 512)))
+    ([], 1)
+    """
+    if patch_size is None:
+        return []
+    shapes = [case.image.shape[1:] for cases in parts.values() for case in cases]
+    largest = [max(axis) for axis in zip(*shapes, strict=True)]
+    if prod(patch_size) < _WASTE * prod(map(min, patch_size, largest)):
+        return []
+    patch, image = ("x".join(map(str, size)) for size in (patch_size, largest))
+    return [
+        f"patches of {patch} are larger than every image (at most {image}) and are filled by "
+        "mirroring, so costs are those of the patch"
+    ]
+
+
 def _missing(task: Task, cases: Sequence[Case]) -> list[str]:
     counts = class_counts(task, cases)[:-1]
     return [name for name, count in zip(task.class_names, counts, strict=True) if count == 0]
@@ -167,18 +201,18 @@ def _refuse_missing(
     elsewhere = [name for name in names if any(name not in m for m in missing.values())]
     if elsewhere:
         _refuse_elsewhere(task, elsewhere, parts, values)
+    what, occur, them = ("the class", "occurs", "it")
+    if len(names) > 1:
+        what, occur, them = ("the classes", "occur", "them")
+    told = f"data.classes: {what} {', '.join(map(repr, names))} never {occur} in the masks"
     rest = [index for index, name in enumerate(task.class_names) if name not in names]
+    if len(rest) < (1 if task.multi_label else 2):  # so few classes would be refused
+        raise InputError(f"{told} where images hold information; check the masks, or add cases")
     left = f"data.classes: [{', '.join(task.class_names[index] for index in rest)}]"
     if values:
         stored = [list(v) if isinstance(v, tuple) else v for v in (values[i] for i in rest)]
         left += f", data.mask_values: {stored}"
-    what, occur, them = ("the class", "occurs", "it")
-    if len(names) > 1:
-        what, occur, them = ("the classes", "occur", "them")
-    raise InputError(
-        f"data.classes: {what} {', '.join(map(repr, names))} never {occur} in the masks; remove "
-        f"{them} ({left}), or add cases"
-    )
+    raise InputError(f"{told}; remove {them} ({left}), or add cases")
 
 
 def _refuse_elsewhere(

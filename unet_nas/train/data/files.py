@@ -211,9 +211,7 @@ def _by_axes(path: Path, array: Array, axes: str, reading: Reading) -> Array:
     pages = [axis for axis in axes if axis not in "YXS"]
     pages = [axis for axis in pages if array.shape[axes.index(axis)] > 1]
     order = [*("CZ" if "C" in pages else ""), *pages]
-    roles = {
-        axis: _role(path, axis, reading.pages) for axis in dict.fromkeys(order) if axis in pages
-    }
+    roles = {axis: _role(path, axis, reading) for axis in dict.fromkeys(order) if axis in pages}
     channel_axes = [a for a in axes if a == "S" or roles.get(a) == "channels"]
     deep_axes = [a for a in axes if roles.get(a) in ("volume", "slices")]
     if len(deep_axes) > 1:
@@ -227,12 +225,17 @@ def _by_axes(path: Path, array: Array, axes: str, reading: Reading) -> Array:
     return image[:, reading.page] if reading.page is not None and deep_axes else image
 
 
-def _role(path: Path, axis: str, pages: Pages | None) -> Pages:
+def _role(path: Path, axis: str, reading: Reading) -> Pages:
     """Returns what one axis of pages is: what the person says, or what the file says."""
-    if pages is not None:
-        return pages
+    if reading.pages is not None:
+        return reading.pages
     if axis in "CZ":
         return "channels" if axis == "C" else "volume"
+    if not reading.choosable:
+        raise InputError(
+            f"{path}: has several pages and does not say what they are; save it as OME-TIFF with "
+            "the axes C or Z, or each page as a file"
+        )
     raise InputError(
         f"{path}: has several pages and does not say what they are; set data.source: "
         "{path: …, pages: channels}, or volume, or slices"

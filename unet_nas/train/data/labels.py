@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unet_nas.errors import InputError
 from unet_nas.train.data.cases import IGNORE, Array
+from unet_nas.train.data.census import Census, code_of, colour_of, refuse_uniform, written
 from unet_nas.train.data.config import DataConfig, MaskValue
-from unet_nas.train.data.names import listed
 from unet_nas.train.data.raw import Listing
 
-__all__ = [
-    "Census",
-    "LabelRule",
-    "code_of",
-    "colour_codes",
-    "encode",
-    "label_rule",
-    "target_of",
-]
+__all__ = ["LabelRule", "encode", "label_rule", "target_of"]
 
 #: more different values than this are grey levels, not classes
 _MOST_CLASSES = 64
 _MOST_SHOWN = 8
+#: a value at so few positions is hardly a class
+_FEW_POSITIONS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,28 +40,6 @@ class LabelRule:
     ignore_value: int | None = None
     multi_label: bool = False
     notes: tuple[str, ...] = ()
-
-
-@dataclass(slots=True)
-class Census:
-    """Which values the masks hold, in how many cases, and where first.
-
-    Attributes:
-        counts: Cases that have a value.
-        first: Name of the first of them.
-        colours: Values are colours, as `colour_codes` numbers them.
-    """
-
-    counts: Counter[int] = field(default_factory=Counter)
-    first: dict[int, str] = field(default_factory=dict)
-    colours: bool = False
-
-    def add(self, codes: Array, name: str, *, colours: bool = False) -> None:
-        """Takes the mask of one case into account."""
-        self.colours = self.colours or colours
-        for value in np.unique(codes).tolist():
-            self.counts[value] += 1
-            self.first.setdefault(value, name)
 
 
 def encode(mask: Array, where: str) -> Array:
@@ -104,32 +75,6 @@ def _refuse_fractions(mask: Array, where: str) -> None:
         )
 
 
-def colour_codes(mask: Array) -> NDArray[np.int64]:
-    """Returns (*spatial, 3) colours as one number each.
-
-    >>> colour_codes(np.array([[0, 0, 255]])).tolist()
-    [255]
-    """
-    wide = mask.astype(np.int64)
-    return wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
-
-
-def colour_of(code: int) -> tuple[int, int, int]:
-    """Returns the colour of a number.
-
-    >>> colour_of(255)
-    (0, 0, 255)
-    """
-    return code >> 16, code >> 8 & 255, code & 255
-
-
-def code_of(value: MaskValue) -> int:
-    """Returns the number that stands for a value of the section ``data``."""
-    if isinstance(value, int):
-        return value
-    return int(colour_codes(np.array(value)))
-
-
 def label_rule(census: Census, config: DataConfig, listing: Listing, labels: int) -> LabelRule:
     """Decides how masks are read, from what they hold and what the person said.
 
@@ -147,17 +92,22 @@ def label_rule(census: Census, config: DataConfig, listing: Listing, labels: int
     if config.multi_label or listing.multi_label:
         names = given or tuple(f"label {index + 1}" for index in range(labels))
         _check_labels(census, names, labels, ignore)
+        refuse_uniform(census, ignore, multi_label=True)
         return LabelRule(names, (), ignore, multi_label=True)
+    refuse_uniform(census, ignore)
     found = sorted(value for value in census.counts if value != ignore)
     number = len(given) if given else config.classes if isinstance(config.classes, int) else None
-    values, notes = _values(found, number, config, colours=census.colours)
+    if number is None and config.mask_values is None:
+        _refuse_strays(census, found, ignore)
+    likely = [value for value in found if value >= 0]  # classes are hardly ever negative
+    values, notes = _values(likely, number, config, colours=census.colours)
     names = given or _default_names(len(values))
     if len(names) != len(values):
         raise InputError(
             f"data.mask_values has {len(values)} values and the data have {len(names)} classes "
             f"({', '.join(names)}): give one for each"
         )
-    _check_values(census, found, values, number)
+    _check_values(census, found, values, number, ignore)
     return LabelRule(names, values, ignore, notes=notes)
 
 
@@ -175,7 +125,7 @@ def _values(
         return config.mask_values, ()
     if number in (2, None) and len(found) == 2 and found[0] == 0 and found[1] > 1:
         stored = [colour_of(value) if colours else value for value in found]
-        note = f"masks hold {_stored(stored)}: read as background and foreground"
+        note = f"masks hold {written(stored)}: read as background and foreground"
         return tuple(stored), (note,)
     if number is not None:
         return tuple(range(number)), ()
@@ -207,12 +157,41 @@ def _check_labels(census: Census, names: Sequence[str], labels: int, ignore: int
     if strange:
         raise InputError(
             f"mask of {census.first[strange[0]]}: where labels overlap (data.multi_label) masks "
-            f"hold 0 and 1, or 0 and 255, in each channel, got {_stored(strange)}"
+            f"hold 0 and 1, or 0 and 255, in each channel, got {written(strange)}"
         )
 
 
+def _refuse_strays(census: Census, found: Sequence[int], ignore: int | None) -> None:
+    """Refuses values beyond a gap that hardly any mask holds: classes that nobody drew."""
+    leading = _leading(found)
+    strays = found[leading:]
+    if not strays or leading < 2 or not _few(found):
+        return
+    if not all(_is_rare(census, value) for value in strays):
+        return
+    first, positions = census.first[strays[0]], sum(census.positions[value] for value in strays)
+    alone = all(census.counts[value] == 1 and census.first[value] == first for value in strays)
+    many = len(strays) > 1
+    leave = "" if many or ignore is not None else f", or set data.ignore_label: {strays[0]}"
+    raise InputError(
+        f"mask of {first}: the value{'s' if many else ''} {written(strays)} occur"
+        f"{'' if many else 's'} {'nowhere' if alone else 'hardly anywhere'} else ({positions} "
+        f"position{'s' if positions > 1 else ''} in all); repair the mask{'' if alone else 's'}"
+        f"{leave}; if {'they are classes' if many else 'it is a class'}, set data.mask_values: "
+        f"{list(found)}"
+    )
+
+
+def _is_rare(census: Census, value: int) -> bool:
+    return census.counts[value] == 1 or census.positions[value] <= _FEW_POSITIONS
+
+
 def _check_values(
-    census: Census, found: Sequence[int], values: Sequence[MaskValue], number: int | None
+    census: Census,
+    found: Sequence[int],
+    values: Sequence[MaskValue],
+    number: int | None,
+    ignore: int | None,
 ) -> None:
     known = {code_of(value) for value in values}
     strange = [value for value in found if value not in known]
@@ -221,23 +200,46 @@ def _check_values(
     shown = [colour_of(v) if census.colours else v for v in strange[:_MOST_SHOWN]]
     more = ", …" if len(strange) > _MOST_SHOWN else ""
     words = "the value {} stands" if len(strange) == 1 else "the values {} stand"
-    way_out = _way_out(found, strange, number, colours=census.colours)
+    told = f" (known are {written(values)})"
+    if _are_grey(found):
+        way_out, told = _grey_fix(found), ""  # what is known there is guessed from grey levels
+    else:
+        way_out = _way_out(found, strange, number, ignore, colours=census.colours)
     raise InputError(
-        f"mask of {census.first[strange[0]]}: {words.format(_stored(shown) + more)} for no class "
-        f"(known are {_stored(values)}); {way_out}"
+        f"mask of {census.first[strange[0]]}: {words.format(written(shown) + more)} for no "
+        f"class{told}; {way_out}"
+    )
+
+
+def _are_grey(found: Sequence[int]) -> bool:
+    """Tells whether values look like grey levels: many, and not 0, 1, 2, … with one beside them.
+
+    >>> _are_grey([*range(21), 255]), _are_grey([*range(21), 40, 255])
+    (False, True)
+    """
+    many = len(found) > _MOST_CLASSES or (len(found) > 10 and found[-1] == 255)
+    return many and _leading(found) < len(found) - 1
+
+
+def _grey_fix(found: Sequence[int]) -> str:
+    return (
+        f"{len(found)} different values look like grey levels or lossy compression: store "
+        "masks as PNG with one value per class, or threshold them"
     )
 
 
 def _way_out(
-    found: Sequence[int], strange: Sequence[int], number: int | None, *, colours: bool
+    found: Sequence[int],
+    strange: Sequence[int],
+    number: int | None,
+    ignore: int | None,
+    *,
+    colours: bool,
 ) -> str:
     """Returns the nearest fix for values that stand for no class."""
-    if len(found) > _MOST_CLASSES or (len(found) > 10 and found[-1] == 255):
-        return (
-            f"{len(found)} different values look like grey levels or lossy compression: store "
-            "masks as PNG with one value per class, or threshold them"
-        )
-    if strange in ([255], [-1], [254]) and not colours:
+    if strange[0] < 0:
+        return _negative_fix(found, strange, number, ignore)
+    if list(strange) in ([255], [254]) and ignore is None and not colours:
         return f"if it marks what is not annotated, set data.ignore_label: {strange[0]}"
     stored = [list(colour_of(value)) if colours else value for value in found]
     if number in (None, len(found)):
@@ -246,19 +248,30 @@ def _way_out(
     fix = f"give data.classes {len(found)} names, one for each value that masks hold"
     if list(found) != list(range(len(found))):
         fix += f", and data.mask_values: {stored}"
-    if len(strange) == 1 and not colours:
+    if len(strange) == 1 and ignore is None and not colours:
         fix += f", or set data.ignore_label: {strange[0]} if it marks what is not annotated"
     return fix
 
 
-def _stored(values: Sequence[MaskValue]) -> str:
-    """Writes a few values or colours.
-
-    >>> _stored([(0, 0, 0), (255, 0, 0)])
-    '[0, 0, 0] and [255, 0, 0]'
-    """
-    texts = [str(list(value)) if isinstance(value, tuple) else str(value) for value in values]
-    return listed(texts, most=_MOST_SHOWN)
+def _negative_fix(
+    found: Sequence[int], strange: Sequence[int], number: int | None, ignore: int | None
+) -> str:
+    """Returns the nearest fix where values are negative, which mark what is not annotated."""
+    negative = [value for value in strange if value < 0]
+    rest = [value for value in strange if value >= 0]
+    marks = f"if {written(negative)} mark{'s' if len(negative) == 1 else ''} what is not annotated"
+    if ignore is not None:
+        fix = f"{marks}, write {ignore} there, the value of data.ignore_label"
+    elif len(negative) == 1:
+        fix = f"{marks}, set data.ignore_label: {negative[0]}"
+    else:
+        fix = f"{marks}, write {negative[-1]} for all and set data.ignore_label: {negative[-1]}"
+    if 0 not in found:  # the background may be what is negative
+        return f"{fix}, else say how each class is stored, as data.mask_values: {list(found)}"
+    if not rest:
+        return fix
+    left = [value for value in found if value not in negative]
+    return f"{fix}; then {_way_out(left, rest, number, negative[-1], colours=False)}"
 
 
 def target_of(codes: Array, rule: LabelRule) -> NDArray[np.uint8]:

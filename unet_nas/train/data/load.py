@@ -12,8 +12,9 @@ import numpy as np
 from unet_nas.errors import InputError
 from unet_nas.text.document import shown
 from unet_nas.train.data.cases import Array, Dataset, Part
+from unet_nas.train.data.census import Census, colour_codes
 from unet_nas.train.data.config import DataConfig
-from unet_nas.train.data.labels import Census, colour_codes, encode, label_rule
+from unet_nas.train.data.labels import encode, label_rule
 from unet_nas.train.data.names import by
 from unet_nas.train.data.prepare import ReadCase, prepare
 from unet_nas.train.data.raw import Item, Listing, RawCase, checked
@@ -56,7 +57,8 @@ def load_data(
     _refuse_mixture(cases)
     census = Census()
     for case in cases:
-        census.add(case.codes, case.item.name, colours=_has_colours(case) and not multi_label)
+        colours = _has_colours(case) and not multi_label
+        census.add(case.codes, case.item.title, colours=colours)
     rule = label_rule(census, config, listing, len(cases[0].codes) if multi_label else 0)
     return prepare(cases, rule, listing, config)
 

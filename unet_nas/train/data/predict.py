@@ -84,7 +84,7 @@ def read_images(
     for name, files in _grouped(paths, preprocessing).items():
         try:
             for title, raw in _raws(name, files, preprocessing):
-                known = checked(raw, preprocessing.nodata, str(files[0]))
+                known = checked(raw, preprocessing.nodata, str(files[0]), choosable=False)
                 chosen = _selected(known, files[0], preprocessing)
                 yield _image(title, files[0], chosen, preprocessing)
         except InputError as error:
@@ -137,7 +137,7 @@ def _joined(images: Sequence[Array], files: Sequence[Path]) -> Array:
 
 
 def _arrays(name: str, path: Path, preprocessing: Preprocessing) -> Iterator[tuple[str, RawCase]]:
-    images = array_of(load_arrays(path), preprocessing.array, path, "x")
+    images = array_of(load_arrays(path), preprocessing.array, path, None)
     digits = len(str(max(len(images) - 1, 0)))
     for index, array in enumerate(images):
         image = channels_first(

@@ -67,7 +67,7 @@ def prepare(
     if config.normalise == "dataset":
         preparation = preparation.with_statistics(Statistics.of(train, config.clip))
     made = {part: _prepared(cases, part, rule, preparation, config) for part in _PARTS}
-    notes = [*listing.notes, *rule.notes, *_reading_notes(cases)]
+    notes = [*listing.notes, *rule.notes, *_reading_notes(cases), *_flat_notes(cases)]
     notes += class_notes(preparation.task, made, rule.values) + twin_notes(made)
     return Dataset(
         preparation.task,
@@ -155,3 +155,18 @@ def _reading_notes(cases: Sequence[ReadCase]) -> list[str]:
         f"{note} (all images)" if len(names) == whole else f"{note} ({listed(names)})"
         for note, names in counts.items()
     ]
+
+
+def _flat_notes(cases: Sequence[ReadCase]) -> list[str]:
+    """Returns which images hold one value everywhere: nothing can be seen in them."""
+    flat = [case.item.where or case.item.name for case in cases if _is_flat(case.raw)]
+    if not flat:
+        return []
+    which = f"of {len(cases)} images {'is' if len(flat) == 1 else 'are'} constant everywhere"
+    return [f"{len(flat)} {which}, {'first ' if len(flat) > 1 else ''}{flat[0]}"]
+
+
+def _is_flat(raw: RawCase) -> bool:
+    """Tells whether each channel has one value wherever it holds information."""
+    known = raw.image if raw.valid is None else raw.image[:, raw.valid]
+    return all(bool((channel == channel.flat[0]).all()) for channel in known)

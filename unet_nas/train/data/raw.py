@@ -57,6 +57,12 @@ class Item:
     where: str = ""
     mask_where: str | None = None
 
+    @property
+    def title(self) -> str:
+        """What a message calls its mask: the name, and the file where one is known."""
+        file = self.mask_where or self.where
+        return f"{self.name} ({file})" if file else self.name
+
 
 @dataclass(frozen=True, slots=True)
 class Listing:
@@ -103,8 +109,16 @@ def mark_nodata(raw: RawCase, nodata: float | str | None) -> RawCase:
     return replace(raw, valid=None if known.all() else known)
 
 
-def checked(raw: RawCase, nodata: float | str | None, where: str) -> RawCase:
+def checked(
+    raw: RawCase, nodata: float | str | None, where: str, *, choosable: bool = True
+) -> RawCase:
     """Returns a case with its positions without information marked, the others being finite.
+
+    Args:
+        raw: The case.
+        nodata: Value without information, or None.
+        where: What a message calls the case.
+        choosable: The person could choose ``nodata``: this is training, not prediction.
 
     Raises:
         InputError: if the image is none: of other things than finite numbers, or without axes.
@@ -128,7 +142,10 @@ def checked(raw: RawCase, nodata: float | str | None, where: str) -> RawCase:
     at = f" in channel {listed([*map(str, channels)])}" if len(known) > 1 else ""
     # one value may mark what is missing, and infinities have two signs
     fix = "write NaN there and set data.nodata: nan" if infinite else "set data.nodata: nan"
+    if not choosable:
+        fix = "" if nodata is None else f"write {nodata} there, as in training"
+    unless = f"if they mark missing values, {fix}, else " if fix else ""
     raise InputError(
-        f"{where}: an image must hold finite numbers, got {' and '.join(counts)}{at}; if they mark "
-        f"missing values, {fix}, else repair the file"
+        f"{where}: an image must hold finite numbers, got {' and '.join(counts)}{at}; {unless}"
+        "repair the file"
     )

@@ -66,17 +66,23 @@ def load_arrays(path: Path) -> dict[str, Array]:
         raise InputError(f"cannot read {path}: it is damaged or not an .npz file") from error
 
 
-def array_of(arrays: Mapping[str, Array], name: str, path: Path, field: str) -> Array:
+def array_of(arrays: Mapping[str, Array], name: str, path: Path, field: str | None) -> Array:
     """Returns the array of that name.
+
+    Args:
+        arrays: Of the file.
+        name: Of the array.
+        path: Of the file.
+        field: Of ``data.source`` that names the array; None in prediction, which has no options.
 
     Raises:
         InputError: if there is none, with the names that there are.
     """
     if name in arrays:
         return arrays[name]
-    hint = did_you_mean(name, list(arrays))
-    fix = f"; {hint}" if hint else f"; set data.source.{field}"
-    raise InputError(f"{path}: has no array {name!r}, it has {', '.join(arrays) or 'none'}{fix}")
+    hint = did_you_mean(name, list(arrays)) or f"set data.source.{field}"
+    fix = hint if field is not None else f"rename the array of images to {name!r}"
+    raise InputError(f"{path}: has no array {name!r}, it has {', '.join(arrays) or 'none'}; {fix}")
 
 
 def _cases(path: Path, source: Npz, config: DataConfig, *, several: bool) -> list[Item]:

@@ -335,6 +335,28 @@ def test_valid_document():
         ("depth: 3.0", "depth: must be an integer, got 3.0; fix: write 3"),
         ("depth: '3'", "depth: must be an integer, got '3' (text); fix: write 3"),
         ("depth:", "depth: must be an integer, got nothing"),
+        (
+            "depth: [2, 3]",
+            "depth: must be an integer, got [2, 3]; fix: for several values write "
+            "{choice: [2, 3]} or {int: [2, 3]}",
+        ),
+        (
+            "dropout: [0.2, 0.1]",
+            "dropout: must be a number, got [0.2, 0.1]; fix: for several values write "
+            "{choice: [0.2, 0.1]}",
+        ),
+        (
+            "dropout: [0, 0.1]",
+            "dropout: must be a number, got [0, 0.1]; fix: for several values write "
+            "{choice: [0, 0.1]} or {float: [0, 0.1]}",
+        ),
+        (
+            "down: {type: max_pool, kernel_size: [2, 3]}",
+            "down.kernel_size: must be an integer, got [2, 3]; fix: for several values write "
+            "{choice: [2, 3]} or {int: [2, 3]}",
+        ),
+        ("depth: [2, 9]", "depth: must be an integer, got [2, 9]"),
+        ("depth: [2, 2]", "depth: must be an integer, got [2, 2]"),
         ("depth: 1e99", "depth: must be an integer, got 1e+99"),
         (
             "depth: {choices: [2, 3]}",

@@ -72,6 +72,22 @@ def test_wide_ranges_are_probed_at_both_ends():
     ]
 
 
+def test_a_list_is_asked_to_be_a_domain_where_one_loads():
+    head = "architecture:\n  spatial_dims: {choice: [2, 3]}\n"
+    hint = "must be an integer, got [1, 2]; fix: for several values write "
+    assert lines_of(f"{head}  depth: [1, 2]\n") == [
+        f"3, architecture.depth: {hint}{{choice: [1, 2]}} or {{int: [1, 2]}}"
+    ]
+    for domain in ("{choice: [1, 2]}", "{int: [1, 2]}"):
+        assert load_space(f"{head}  depth: {domain}\n").count() == 4
+    assert lines_of("architecture: {}\ntrain:\n  batch_size: [1, 2]\n") == [
+        f"3, train.batch_size: {hint}{{choice: [1, 2]}} or {{int: [1, 2]}}"
+    ]
+    assert lines_of("architecture: {}\nbudget:\n  parameters: [1, 2]\n") == [
+        "3, budget.parameters: must be a number with a unit, such as 5M or 8GiB"
+    ]
+
+
 def test_a_broken_rule_between_fields_is_no_error():
     space = load_space(
         "architecture:\n  width: {choice: [8, 12]}\n  norm: {type: group, groups: 8}\n"

@@ -31,6 +31,7 @@ from unet_nas.space.domains import (
 from unet_nas.space.sample import Assignment, assign
 from unet_nas.text import Document, find_domains, set_values
 from unet_nas.text.document import document_error, place
+from unet_nas.text.domains import HOLE_SECTIONS
 from unet_nas.text.sentences import troubles_of
 from unet_nas.text.validation import unknown_sections
 from unet_nas.unet.architecture import Architecture
@@ -46,8 +47,6 @@ SECTION_MODELS: Mapping[str, type[BaseModel]] = {
 }
 """The schema of each section that a space is made of."""
 
-#: sections whose values may be domains
-_WITH_HOLES = (SECTION, "train")
 #: ranges of up to this many integers are probed one by one, wider ones at both ends and beside
 _PROBED_ONE_BY_ONE = 16
 
@@ -121,7 +120,7 @@ def load_space(
 
 def _holes_elsewhere(tree: Mapping[str, Any]) -> Iterator[Fault]:
     for section, value in tree.items():
-        if section not in _WITH_HOLES:
+        if section not in HOLE_SECTIONS:
             for path in find_domains(value):
                 rule = "must be one value: only architecture and train may have domains"
                 yield Fault((section, *path), rule, "a domain")
@@ -185,7 +184,7 @@ def field_faults(candidate: Assignment, section: str, model: type[BaseModel]) ->
         model.model_validate(tree)
     except ValidationError as error:
         errors = [e for e in error.errors(include_url=False) if e["type"] != "faults"]
-        for trouble in troubles_of(errors, tree, model):
+        for trouble in troubles_of(errors, tree, model, holes=section in HOLE_SECTIONS):
             fault = trouble.fault
             path = in_document((section, *fault.path), candidate.origins)
             yield Fault(path, fault.rule, fault.got, fault.fix)

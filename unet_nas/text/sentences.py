@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 from unet_nas.errors import Fault, Path
 from unet_nas.text.document import SECTIONS, shown
 from unet_nas.text.domains import DOMAIN_KEYS
+from unet_nas.text.lists import brackets_meant, several_meant
 from unet_nas.text.scalars import parse_scalar
 from unet_nas.text.schema_walk import Spot, keys_of, literals_of, tags_of, walk
 
@@ -56,6 +57,8 @@ _LENGTHS: Mapping[str, tuple[str, str]] = {
     "string_too_short": ("min_length", "must have at least {} {}"),
     "string_too_long": ("max_length", "must have at most {} {}"),
 }
+#: each advice on lists is tried, so there is none where nobody would read it
+_MOST_TRIED = 20
 _TRUTH_WORDS: Mapping[str, str] = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 
 
@@ -76,10 +79,20 @@ class Trouble:
     in_union: bool = False
 
 
-def troubles_of(errors: Sequence[ErrorDetails], tree: Any, model: type[BaseModel]) -> list[Trouble]:
-    """Translate the errors of one validation; those of the members of a union become one fault."""
+def troubles_of(
+    errors: Sequence[ErrorDetails], tree: Any, model: type[BaseModel], *, holes: bool = False
+) -> list[Trouble]:
+    """Translate the errors of one validation; those of the members of a union become one fault.
+
+    Args:
+        errors: As pydantic lists them.
+        tree: What was validated.
+        model: The model that it was validated with.
+        holes: Domains may stand in the section, so a list may have been meant as one.
+    """
     true = [error for error in errors if not _is_short_of_faulty(error)]
-    found = [trouble for error in true for trouble in _translate(error, tree, model)]
+    advice = _Advice(tree, model, holes) if len(errors) <= _MOST_TRIED else None
+    found = [trouble for error in true for trouble in _translate(error, tree, model, advice)]
     in_unions: dict[Path, list[Trouble]] = {}
     for trouble in found:
         if trouble.in_union:
@@ -116,7 +129,28 @@ def did_you_mean(word: str, known: Sequence[str]) -> str | None:
     return f"did you mean {by_lower_case[near[0]]!r}?" if near else None
 
 
-def _translate(error: ErrorDetails, tree: Any, model: type[BaseModel]) -> list[Trouble]:
+@dataclass(frozen=True, slots=True)
+class _Advice:
+    """What to write for a list where one value must stand, and the other way round."""
+
+    tree: Any
+    model: type[BaseModel]
+    holes: bool
+
+    def fix(self, kind: str, spot: Spot) -> str | None:
+        """Return a fix that was tried, if there is one."""
+        if not spot.exists or spot.rest:
+            return None
+        if kind in ("list_type", "tuple_type"):
+            return brackets_meant(spot.path, spot.value, self.tree, self.model) or None
+        if self.holes and (kind in _TYPES or kind == "literal_error"):
+            return several_meant(kind, spot.path, spot.value, self.tree, self.model) or None
+        return None
+
+
+def _translate(
+    error: ErrorDetails, tree: Any, model: type[BaseModel], advice: _Advice | None
+) -> list[Trouble]:
     kind, loc, context = error["type"], error["loc"], error.get("ctx", {})
     spot = walk(loc, tree, model)
     if kind == "faults":
@@ -127,8 +161,11 @@ def _translate(error: ErrorDetails, tree: Any, model: type[BaseModel]) -> list[T
         return [_unknown_key(spot, walk(loc[:-1], tree, model))]
     value = spot.value if spot.exists and not spot.rest else error["input"]
     path, rule, got, fix = _sentence(error, spot, value)
-    if spot.rest:
-        rule = f"{'.'.join(map(str, spot.rest))} {rule}"
+    if fix is None and advice is not None:
+        fix = advice.fix(kind, spot)
+    rest = [part for part in spot.rest if isinstance(part, str)]  # one value stands for a list
+    if rest:
+        rule = f"{'.'.join(rest)} {rule}"
     is_type = kind in _TYPES or kind.startswith(("union_tag", "is_instance"))
     return [Trouble(Fault(path, rule, got, fix), spot.path, is_type, spot.in_union)]
 

@@ -68,6 +68,27 @@ def test_faulty_entries_count_in_a_list():
     assert line.endswith("did you mean 'dice'?")
 
 
+@pytest.mark.parametrize(
+    ("assignment", "field", "ending"),
+    [
+        ("objectives=dice,macs", "objectives", "got 'dice,macs'; fix: write [dice, macs]"),
+        ("objectives=[flops]", "objectives[0]", "got 'flops'; did you mean 'macs'?"),
+        ("objectives=[mult-adds]", "objectives[0]", "got 'mult-adds'; did you mean 'macs'?"),
+        ("objectives=params", "objectives", "got 'params'; did you mean 'parameters'?"),
+        ("objectives=[memory]", "objectives[0]", "got 'memory'; did you mean 'training_memory'?"),
+        ("budget.flops=5M", "budget.flops", "unknown key 'flops'; did you mean 'macs'?"),
+        ("baselines=preset:unet-2015", "baselines", "fix: write [preset:unet-2015]"),
+        ("baselines=preset:a, b.yaml", "baselines", "fix: write [preset:a, b.yaml]"),
+        ("search.enqueue=preset:unet-2015", "search.enqueue", "fix: write [preset:unet-2015]"),
+    ],
+)
+def test_what_people_write_has_its_fix(assignment, field, ending):
+    (line,) = faults_of(TEXT, [assignment])
+    assert f", {field}: " in line
+    assert line.endswith(ending)
+    assert f"{field}: 0 " not in line
+
+
 def test_a_cost_alone_cannot_be_pruned_for():
     found = faults_of(TEXT, ["objectives=macs", "search.pruner=hyperband"])
     assert "a cost has no training curve" in found[0]

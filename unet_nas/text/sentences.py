@@ -62,6 +62,19 @@ _MOST_TRIED = 20
 _TRUTH_WORDS: Mapping[str, str] = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 
 
+#: other names for the same, and what they are called here
+_SYNONYMS: Mapping[str, str] = {
+    "flop": "macs",
+    "flops": "macs",
+    "madds": "macs",
+    "mult_adds": "macs",
+    "multiply_adds": "macs",
+    "multiply_accumulates": "macs",
+    "params": "parameters",
+    "memory": "training_memory",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Trouble:
     """A fault as seen by the loop that looks for more.
@@ -125,7 +138,8 @@ def did_you_mean(word: str, known: Sequence[str]) -> str | None:
     word = word.lower().replace("-", "_")
     # A beginning is an abbreviation, whatever else is spelt alike.
     begun = [other for other in by_lower_case if len(word) >= 3 and other.startswith(word)]
-    near = begun or get_close_matches(word, list(by_lower_case), n=1)
+    same = [other for other in by_lower_case if other == _SYNONYMS.get(word)]
+    near = begun or same or get_close_matches(word, list(by_lower_case), n=1)
     return f"did you mean {by_lower_case[near[0]]!r}?" if near else None
 
 

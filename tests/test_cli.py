@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.searching import TEXT as STUDY
+
 FIVE_LINES = "architecture:\n  depth: 4\n  width: 32\n  in_channels: 3\n  classes: 5\n"
 
 
@@ -307,6 +309,32 @@ def test_what_is_no_file_of_text(tmp_path, make, said):
 )
 def test_bad_options_exit_2_and_name_what_is_wrong(folder, arguments, said):
     code, printed, errors = run("check", *arguments, cwd=folder, COLUMNS="200")
+    assert (code, printed) == (2, "")
+    assert said in errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["search", "study.yaml", "--timeout", "five"], "--timeout: a duration must be"),
+        (
+            ["train", "five.yaml", "--out", "o", "--seconds", "five"],
+            "--seconds: a duration must be",
+        ),
+        (["audit", "five.yaml", "--patch-size", "x"], "--patch-size: a size must be"),
+        (
+            ["audit", "five.yaml", "--patch-size", "64x64", "--budget", "4"],
+            "--budget: needs a unit: 4 means 4 bytes; fix: write 4GiB",
+        ),
+        (
+            ["profile", "five.yaml", "--patch-size", "64x64", "--time-limit", "1 hr"],
+            "--time-limit: unknown unit 'hr'",
+        ),
+    ],
+)
+def test_quantities_that_are_none_name_their_option(folder, arguments, said):
+    (folder / "study.yaml").write_text(STUDY)
+    code, printed, errors = run(*arguments, cwd=folder)
     assert (code, printed) == (2, "")
     assert said in errors
 

@@ -154,6 +154,18 @@ def test_commands_for_one_network_refuse_holes(command, tmp_path, capsys):
     assert "--set depth=…" in message
 
 
+def test_limits_of_the_budget_need_a_unit():
+    text = "architecture: {}\nbudget:\n  latency: 50\n  training_memory: 4\n"
+    assert lines_of(text) == [
+        "3, budget.latency: needs a unit, as 50ms or 50s, got 50",
+        "4, budget.training_memory: needs a unit: 4 means 4 bytes; fix: write 4GiB",
+    ]
+    few = limit_text("training_memory", 900)
+    assert load_space(text, ["budget.latency=50ms", f"budget.training_memory={few}"]).budget == (
+        Budget(latency="50ms", training_memory="900B")
+    )
+
+
 def test_the_budget_reads_quantities():
     budget = Budget.model_validate(
         {"parameters": "5M", "macs": 1e9, "training_memory": "8GiB", "latency": "50ms"}
@@ -175,7 +187,8 @@ def test_the_budget_reads_quantities():
         ("parameters: true", "must be a number with a unit, such as 5M or 8GiB"),
         ("macs: 0", "must be > 0, got 0"),
         ("macs: -5", "a count must be a number ≥ 0, such as 5M, got -5"),
-        ("memory: 8GiB", "unknown key 'memory'; fix: the known keys are parameters, macs"),
+        ("memory: 8GiB", "unknown key 'memory'; did you mean 'training_memory'?"),
+        ("zzz: 8GiB", "unknown key 'zzz'; fix: the known keys are parameters, macs"),
         ("latency: 10 GiB", "unknown unit 'GiB' in '10 GiB': a duration takes ns, us"),
     ],
 )

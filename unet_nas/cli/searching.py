@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unet_nas.cli.common import Device, Json, Set, as_path, print_json, print_table, share_cores
+from unet_nas.cli.common import (
+    Device,
+    Json,
+    Set,
+    as_path,
+    print_json,
+    print_table,
+    read_option,
+    share_cores,
+)
 from unet_nas.errors import UnetNasError
 
 if TYPE_CHECKING:
@@ -57,7 +66,7 @@ def search(
     options = Options(
         out=out or Path("reports") / _folder_name(study.name),
         trials=trials,
-        timeout_s=None if timeout is None else parse_duration(timeout),
+        timeout_s=None if timeout is None else read_option("--timeout", timeout, parse_duration),
         workers=workers,
         storage=storage,
         seed=seed,

@@ -17,6 +17,7 @@ from unet_nas.cli.common import (
     as_path,
     print_json,
     print_table,
+    read_option,
     share_cores,
 )
 from unet_nas.errors import InputError
@@ -143,7 +144,7 @@ def _budget(epochs: float | None, steps: int | None, seconds: str | None) -> dic
     if steps is not None:
         given["steps"] = steps
     if seconds is not None:
-        given["seconds"] = parse_duration(seconds)
+        given["seconds"] = read_option("--seconds", seconds, parse_duration)
     if len(given) > 1:
         names = " and ".join(f"--{name}" for name in given)
         raise InputError(f"{names} exclude each other: one ends the training")

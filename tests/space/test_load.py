@@ -88,6 +88,27 @@ def test_a_list_is_asked_to_be_a_domain_where_one_loads():
     ]
 
 
+@pytest.mark.parametrize("domain", ["{int: [1, 2]}", "{choice: [1, 2, 3]}", "{float: [1, 2]}"])
+def test_a_misspelt_key_over_a_domain_is_told_once(domain):
+    fault = "unknown key 'dpeth'; did you mean 'depth'?"
+    assert lines_of(f"architecture:\n  dpeth: {domain}\n") == [f"2, architecture.dpeth: {fault}"]
+    norm = f"{{choice: [batch, {{type: group, gruops: {domain}}}]}}"
+    (line,) = lines_of(f"architecture:\n  norm: {norm}\n")
+    assert line.startswith("2, architecture.norm.choice[1].gruops: unknown key 'gruops'; did you")
+
+
+def test_a_range_of_floats_for_integers_is_told_once():
+    text = "architecture:\n  depth: {float: [1, 2]}\n  width: {float: [1.5, 9.5], log: true}\n"
+    assert lines_of(text) == [
+        "2, architecture.depth: must be an integer, got a range of numbers; fix: write "
+        "int: [1, 2] in place of float",
+        "3, architecture.width: must be an integer, got a range of numbers; fix: write "
+        "int: [2, 9] in place of float",
+    ]
+    fixed = ["depth={int: [1, 2]}", "width={int: [2, 9], log: true}"]
+    assert load_space(text, fixed).count() == 16
+
+
 def test_a_broken_rule_between_fields_is_no_error():
     space = load_space(
         "architecture:\n  width: {choice: [8, 12]}\n  norm: {type: group, groups: 8}\n"

@@ -84,12 +84,14 @@ class Trouble:
         cut: What to cut so that the checks behind this one run.
         is_type: The value is of the wrong kind altogether.
         in_union: Another kind of value might have stood there.
+        of_key: The key itself is wrong, whatever its value.
     """
 
     fault: Fault
     cut: Path
     is_type: bool = False
     in_union: bool = False
+    of_key: bool = False
 
 
 def troubles_of(
@@ -246,7 +248,8 @@ def _unknown_key(spot: Spot, parent: Spot) -> Trouble:
     fix = did_you_mean(key, known) or _section_meant(key, spot.path)
     if fix is None and known:
         fix = f"the known keys are {', '.join(known)}"
-    return Trouble(Fault(spot.path, f"unknown key {shown(key)}", fix=fix), spot.path)
+    fault = Fault(spot.path, f"unknown key {shown(key)}", fix=fix)
+    return Trouble(fault, spot.path, of_key=True)
 
 
 def _section_meant(key: str, path: Path) -> str | None:

@@ -7,7 +7,11 @@ from unet_nas.errors import DocumentError, InputError
 from unet_nas.search.config import Finalists, SearchConfig, objective_of
 from unet_nas.search.load import load_study
 from unet_nas.search.makers import make_pruner, make_sampler, pruner_spec, sampler_spec
+from unet_nas.space.budget import Budget
+from unet_nas.text.document import SECTION_KEYS
+from unet_nas.train.config import TrainConfig
 from unet_nas.train.data.cases import Task
+from unet_nas.train.data.config import DataConfig
 
 FAULTY = """\
 architecture:
@@ -66,6 +70,29 @@ def test_rules_of_a_search(assignment, message):
 def test_faulty_entries_count_in_a_list():
     (line,) = faults_of(TEXT, ["objectives=[dicee]"])
     assert line.endswith("did you mean 'dice'?")
+
+
+def test_advice_knows_the_keys_of_the_sections():
+    models = {"data": DataConfig, "budget": Budget, "train": TrainConfig, "search": SearchConfig}
+    assert {name: tuple(model.model_fields) for name, model in models.items()} == SECTION_KEYS
+
+
+@pytest.mark.parametrize(
+    ("assignment", "field", "ending"),
+    [
+        ("steps=3", "architecture.steps", "unknown key 'steps'; did you mean train.steps?"),
+        ("trials=3", "architecture.trials", "did you mean search.trials?"),
+        ("finalists.seeds=3", "architecture.finalists", "did you mean search.finalists?"),
+        ("macs=3G", "architecture.macs", "did you mean budget.macs?"),
+        ("source=x", "architecture.source", "did you mean data.source?"),
+        ("train.trials=3", "train.trials", "did you mean search.trials?"),
+        ("clip=1", "architecture.clip", "head, deep_supervision"),  # of data and of train
+    ],
+)
+def test_a_key_of_another_section_is_found_there(assignment, field, ending):
+    (line,) = faults_of(TEXT, [assignment])
+    assert f", {field}: " in line
+    assert line.endswith(ending)
 
 
 @pytest.mark.parametrize(

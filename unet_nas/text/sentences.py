@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from unet_nas.errors import Fault, Path
-from unet_nas.text.document import SECTIONS, shown
+from unet_nas.text.document import SECTION_KEYS, SECTIONS, shown
 from unet_nas.text.domains import DOMAIN_KEYS
 from unet_nas.text.lists import brackets_meant, several_meant
 from unet_nas.text.scalars import parse_scalar
@@ -245,11 +245,18 @@ def _missing(spot: Spot, loc: Sequence[str | int]) -> Trouble:
 def _unknown_key(spot: Spot, parent: Spot) -> Trouble:
     key = str(spot.path[-1]) if spot.path else ""
     known = keys_of(parent.members)
-    fix = did_you_mean(key, known) or _section_meant(key, spot.path)
+    fix = _elsewhere(key, spot.path) or did_you_mean(key, known)
+    fix = fix or _section_meant(key, spot.path)
     if fix is None and known:
         fix = f"the known keys are {', '.join(known)}"
     fault = Fault(spot.path, f"unknown key {shown(key)}", fix=fix)
     return Trouble(fault, spot.path, of_key=True)
+
+
+def _elsewhere(key: str, path: Path) -> str | None:
+    """Return a question with the section that has the key, if exactly one other has it."""
+    homes = [section for section, keys in SECTION_KEYS.items() if key in keys]
+    return f"did you mean {homes[0]}.{key}?" if len(path) == len(homes) == 1 else None
 
 
 def _section_meant(key: str, path: Path) -> str | None:

@@ -81,6 +81,11 @@ def test_parse_duration(text, seconds):
             "a size must be one to three positive integers with x between, such as 572x572 or "
             "96x96x64, got '572x'",
         ),
+        (
+            parse_size,
+            "1000000000x16",
+            "a size must be at most 999,999,999 along each axis, got '1000000000x16'",
+        ),
     ],
 )
 def test_messages(parse, text, message):

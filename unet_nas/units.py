@@ -56,7 +56,9 @@ _QUANTITY = re.compile(
     r"\s*([0-9]{1,3}(?:,[0-9]{3})+|[0-9][0-9_]*(?:\.[0-9]+)?|\.[0-9]+)"
     r"([eE][+-]?[0-9]{1,2})?\s*([^\W\d_]*)\s*"
 )
-_SIZE = re.compile(r"\s*[1-9][0-9]{0,8}(?:\s*[xX×]\s*[1-9][0-9]{0,8}){0,2}\s*")
+_SIZE = re.compile(r"\s*[1-9][0-9]*(?:\s*[xX×]\s*[1-9][0-9]*){0,2}\s*")
+#: of a size along one axis
+_DIGITS = 9
 _LONGEST = 60
 
 
@@ -147,7 +149,11 @@ def parse_size(text: str) -> tuple[int, ...]:
             "a size must be one to three positive integers with x between, such as 572x572 or "
             f"96x96x64, got {_quoted(text)}"
         )
-    return tuple(int(part) for part in re.split(r"[xX×]", text))
+    parts = [part.strip() for part in re.split(r"[xX×]", text)]
+    if any(len(part) > _DIGITS for part in parts):
+        limit = 10**_DIGITS - 1
+        raise InputError(f"a size must be at most {limit:,} along each axis, got {_quoted(text)}")
+    return tuple(map(int, parts))
 
 
 def format_bytes(n_bytes: float) -> str:

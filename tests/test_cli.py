@@ -289,6 +289,8 @@ def test_what_is_no_file_of_text(tmp_path, make, said):
     ("arguments", "said"),
     [
         (["preset:unet-2051"], "no preset is called 'unet-2051'; did you mean preset:unet-2015?"),
+        (["preset:unet-2016"], "called 'unet-2016'; did you mean preset:unet-2015?"),
+        (["preset:unet3d-2015"], "called 'unet3d-2015'; did you mean preset:unet3d-2016?"),
         (["preset:"], "no preset is called ''; there are"),
         (["preset:../../x"], "no preset is called"),
         (["five.yml"], "five.yml: there is no such file; did you mean five.yaml?"),

@@ -311,6 +311,14 @@ def test_files_that_cannot_be_read(tmp_path):
         assert str(caught.value) == message
 
 
+def test_only_a_similar_file_is_offered(tmp_path):
+    (tmp_path / "base.yaml").touch()
+    for name, offer in (("nofile.yaml", ""), ("b.yaml", ""), ("bse.yml", "base.yaml?")):
+        with pytest.raises(InputError) as caught:
+            read_document(tmp_path / name)
+        assert str(caught.value).endswith(offer or "there is no such file")
+
+
 def test_endless_device_is_refused():
     with pytest.raises(InputError, match="larger than 1 MB"):
         read_document("/dev/zero")

@@ -144,8 +144,11 @@ def _near_file(name: str) -> str:
         others = [entry for entry in os.listdir(folder or ".") if entry.endswith((".yaml", ".yml"))]
     except (OSError, ValueError):
         return ""
-    near = get_close_matches(base, others[:1000], n=1)
-    return f"; did you mean {printable(os.path.join(folder, near[0]))}?" if near else ""
+    # An equal ending makes no two names similar.
+    by_stem = {os.path.splitext(entry)[0]: entry for entry in others[:1000]}
+    near = get_close_matches(os.path.splitext(base)[0], list(by_stem), n=1, cutoff=0.75)
+    meant = [by_stem[stem] for stem in near]
+    return f"; did you mean {printable(os.path.join(folder, meant[0]))}?" if meant else ""
 
 
 def _decode(data: bytes, name: str) -> str:

@@ -341,6 +341,19 @@ def test_quantities_that_are_none_name_their_option(folder, arguments, said):
     assert said in errors
 
 
+@pytest.mark.parametrize("seed", ["99999999999999999999999", str(2**32 - 1), "-1"])
+@pytest.mark.parametrize(
+    "arguments",
+    [["search", "study.yaml"], ["train", "five.yaml", "--out", "o"], ["diagnose", "five.yaml"]],
+)
+def test_a_seed_out_of_range_names_its_option(folder, arguments, seed):
+    (folder / "study.yaml").write_text(STUDY)
+    code, printed, errors = run(*arguments, "--seed", seed, cwd=folder, COLUMNS="200")
+    assert (code, printed) == (2, "")
+    limit = "greater than or equal to 0" if seed == "-1" else "less than or equal to 4294966271"
+    assert f"'--seed': Input should be {limit}" in errors
+
+
 def test_set_overrides_a_field(folder):
     printed = run("check", "five.yaml", "--set", "depth=2", "--set", "norm=none", cwd=folder)[1]
     assert "4, 8, 12, … (4k, at least 4)" in printed

@@ -31,6 +31,9 @@ LossKind = Literal["cross_entropy", "dice_cross_entropy"]
 #: a table that does not go to a terminal takes up to this many columns
 _FILE_WIDTH = 160
 
+#: the samplers of Optuna take 32 bits, and each process of a search adds its number to the seed
+LARGEST_SEED = 2**32 - 1 - 1024
+
 File = Annotated[
     str, typer.Argument(metavar="FILE", help="An architecture file, preset:NAME, or STUDY#TRIAL.")
 ]

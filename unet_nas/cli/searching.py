@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unet_nas.cli.common import (
+    LARGEST_SEED,
     Device,
     Json,
     Set,
@@ -45,7 +46,9 @@ def search(
         str | None,
         typer.Option("--storage", metavar="URL", help="A database; default: SQLite in DIR."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=LARGEST_SEED, help="Of everything that is drawn.")
+    ] = 0,
     device: Annotated[Device, typer.Option(help="Where it trains.")] = "cpu",
     join: Annotated[
         bool, typer.Option("--join", help="Work on a study together with another search.")

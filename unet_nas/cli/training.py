@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unet_nas.cli.common import (
+    LARGEST_SEED,
     Device,
     Json,
     Progress,
@@ -57,7 +58,9 @@ def train(
         list[str] | None,
         typer.Option("--metric", metavar="NAME", help="Also score: hd95, surface_dice, …"),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of weights, patches and augmentation.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=LARGEST_SEED, help="Of weights, patches and augmentation.")
+    ] = 0,
     device: Annotated[Device, typer.Option(help="Where it runs.")] = "cpu",
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Go on from DIR's checkpoint, or not.")

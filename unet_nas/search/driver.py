@@ -248,7 +248,9 @@ class _Run:
         if self.tenancy.owner:
             write_files(self.folder.path, {SPACE: self._space_file()}, force=True)
         self._write("running")
-        found = self._undertaker(place).sweep(alone=self.tenancy.alone and self.options.storage is None)
+        found = self._undertaker(place).sweep(
+            alone=self.tenancy.alone and self.options.storage is None
+        )
         if found:
             taken = "trial is" if found == 1 else "trials are"
             self.display.say(f"{found} interrupted {taken} taken up again")

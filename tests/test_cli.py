@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.searching import TEXT as STUDY
+
 FIVE_LINES = "architecture:\n  depth: 4\n  width: 32\n  in_channels: 3\n  classes: 5\n"
 
 
@@ -287,6 +289,8 @@ def test_what_is_no_file_of_text(tmp_path, make, said):
     ("arguments", "said"),
     [
         (["preset:unet-2051"], "no preset is called 'unet-2051'; did you mean preset:unet-2015?"),
+        (["preset:unet-2016"], "called 'unet-2016'; did you mean preset:unet-2015?"),
+        (["preset:unet3d-2015"], "called 'unet3d-2015'; did you mean preset:unet3d-2016?"),
         (["preset:"], "no preset is called ''; there are"),
         (["preset:../../x"], "no preset is called"),
         (["five.yml"], "five.yml: there is no such file; did you mean five.yaml?"),
@@ -309,6 +313,45 @@ def test_bad_options_exit_2_and_name_what_is_wrong(folder, arguments, said):
     code, printed, errors = run("check", *arguments, cwd=folder, COLUMNS="200")
     assert (code, printed) == (2, "")
     assert said in errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["search", "study.yaml", "--timeout", "five"], "--timeout: a duration must be"),
+        (
+            ["train", "five.yaml", "--out", "o", "--seconds", "five"],
+            "--seconds: a duration must be",
+        ),
+        (["audit", "five.yaml", "--patch-size", "x"], "--patch-size: a size must be"),
+        (
+            ["audit", "five.yaml", "--patch-size", "64x64", "--budget", "4"],
+            "--budget: needs a unit: 4 means 4 bytes; fix: write 4GiB",
+        ),
+        (
+            ["profile", "five.yaml", "--patch-size", "64x64", "--time-limit", "1 hr"],
+            "--time-limit: unknown unit 'hr'",
+        ),
+    ],
+)
+def test_quantities_that_are_none_name_their_option(folder, arguments, said):
+    (folder / "study.yaml").write_text(STUDY)
+    code, printed, errors = run(*arguments, cwd=folder)
+    assert (code, printed) == (2, "")
+    assert said in errors
+
+
+@pytest.mark.parametrize("seed", ["99999999999999999999999", str(2**32 - 1), "-1"])
+@pytest.mark.parametrize(
+    "arguments",
+    [["search", "study.yaml"], ["train", "five.yaml", "--out", "o"], ["diagnose", "five.yaml"]],
+)
+def test_a_seed_out_of_range_names_its_option(folder, arguments, seed):
+    (folder / "study.yaml").write_text(STUDY)
+    code, printed, errors = run(*arguments, "--seed", seed, cwd=folder, COLUMNS="200")
+    assert (code, printed) == (2, "")
+    limit = "greater than or equal to 0" if seed == "-1" else "less than or equal to 4294966271"
+    assert f"'--seed': Input should be {limit}" in errors
 
 
 def test_set_overrides_a_field(folder):

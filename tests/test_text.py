@@ -214,7 +214,12 @@ def test_all_structural_faults_at_once():
         ("a: b: c", "u.yaml:1:5: this is not YAML: a ':' stands where none may stand; fix: quote"),
         ("a: [1, 2\nb: 3", "u.yaml:2:2: this is not YAML: the list opened in line 1 needs a ','"),
         ("a: 1\nb: 'x", "u.yaml:2:6: this is not YAML: the quote opened in line 2 is not closed"),
-        ("a:\n\tb: 1", "u.yaml:2:1: this is not YAML: a tab or one of @ ` % cannot begin a value"),
+        (
+            "a:\n\tb: 1",
+            "u.yaml:2:1: this is not YAML: a tab cannot begin a value; fix: write spaces in its pl",
+        ),
+        ("é: 1\u2028b: @x", "u.yaml:2:4: this is not YAML: @ cannot begin a value; fix: quote the"),
+        ("a: `x", "u.yaml:1:4: this is not YAML: ` cannot begin a value; fix: quote the text"),
         ("a: 1\n- b", "u.yaml:2:1: this is not YAML: this does not continue what was begun in li"),
         ("a: 1\nb\nc: 2", "u.yaml:3:1: this is not YAML: a ':' is missing after the key in line 2"),
         ("a: ]", "u.yaml:1:4: this is not YAML: a value must stand here"),
@@ -306,6 +311,14 @@ def test_files_that_cannot_be_read(tmp_path):
         assert str(caught.value) == message
 
 
+def test_only_a_similar_file_is_offered(tmp_path):
+    (tmp_path / "base.yaml").touch()
+    for name, offer in (("nofile.yaml", ""), ("b.yaml", ""), ("bse.yml", "base.yaml?")):
+        with pytest.raises(InputError) as caught:
+            read_document(tmp_path / name)
+        assert str(caught.value).endswith(offer or "there is no such file")
+
+
 def test_endless_device_is_refused():
     with pytest.raises(InputError, match="larger than 1 MB"):
         read_document("/dev/zero")
@@ -335,6 +348,28 @@ def test_valid_document():
         ("depth: 3.0", "depth: must be an integer, got 3.0; fix: write 3"),
         ("depth: '3'", "depth: must be an integer, got '3' (text); fix: write 3"),
         ("depth:", "depth: must be an integer, got nothing"),
+        (
+            "depth: [2, 3]",
+            "depth: must be an integer, got [2, 3]; fix: for several values write "
+            "{choice: [2, 3]} or {int: [2, 3]}",
+        ),
+        (
+            "dropout: [0.2, 0.1]",
+            "dropout: must be a number, got [0.2, 0.1]; fix: for several values write "
+            "{choice: [0.2, 0.1]}",
+        ),
+        (
+            "dropout: [0, 0.1]",
+            "dropout: must be a number, got [0, 0.1]; fix: for several values write "
+            "{choice: [0, 0.1]} or {float: [0, 0.1]}",
+        ),
+        (
+            "down: {type: max_pool, kernel_size: [2, 3]}",
+            "down.kernel_size: must be an integer, got [2, 3]; fix: for several values write "
+            "{choice: [2, 3]} or {int: [2, 3]}",
+        ),
+        ("depth: [2, 9]", "depth: must be an integer, got [2, 9]"),
+        ("depth: [2, 2]", "depth: must be an integer, got [2, 2]"),
         ("depth: 1e99", "depth: must be an integer, got 1e+99"),
         (
             "depth: {choices: [2, 3]}",
@@ -610,7 +645,7 @@ def read_or_refuse(text: str, loader: Any) -> None:
         validate(document, Small, ("architecture",))
     except InputError as error:
         assert error.exit_code == 2
-        assert "Error" not in str(error)
+        assert "Error" not in str(error) or "Error" in text
 
 
 @given(st.text(), st.sampled_from(LOADERS))

@@ -10,7 +10,9 @@ from unet_nas.units import (
     parse_bytes,
     parse_count,
     parse_duration,
+    parse_memory_limit,
     parse_size,
+    parse_time_limit,
 )
 
 PARSERS = [parse_bytes, parse_count, parse_duration, parse_size]
@@ -67,6 +69,10 @@ def test_parse_duration(text, seconds):
             "unknown unit 'mins' in '3 mins': a duration takes ns, us, µs, ms, s, min, h, d; "
             "did you mean min?",
         ),
+        (parse_memory_limit, 4, "needs a unit: 4 means 4 bytes; fix: write 4GiB"),
+        (parse_memory_limit, "1023", "needs a unit: 1023 means 1023 bytes; fix: write 1023GiB"),
+        (parse_time_limit, 50, "needs a unit, as 50ms or 50s, got 50"),
+        (parse_time_limit, "5e1", "needs a unit, as 5e1ms or 5e1s, got 5e1"),
         (parse_count, "1.5", "a count must be a whole number, got '1.5'"),
         (parse_count, True, "a count must be a number ≥ 0, such as 5M, got True"),
         (
@@ -75,12 +81,24 @@ def test_parse_duration(text, seconds):
             "a size must be one to three positive integers with x between, such as 572x572 or "
             "96x96x64, got '572x'",
         ),
+        (
+            parse_size,
+            "1000000000x16",
+            "a size must be at most 999,999,999 along each axis, got '1000000000x16'",
+        ),
     ],
 )
 def test_messages(parse, text, message):
     with pytest.raises(InputError) as caught:
         parse(text)
     assert str(caught.value) == message
+
+
+def test_limits_that_need_no_unit():
+    assert [parse_memory_limit(text) for text in (1024, "1_024", "4B", 0)] == [1024, 1024, 4, 0]
+    assert parse_time_limit(0) == 0
+    assert parse_time_limit("5e1ms") == 0.05
+    assert parse_time_limit("5e1s") == 50
 
 
 @pytest.mark.parametrize("text", ["0x5", "1x2x3x4", "", "x", "-1x2", "1.5x2", "٣x٣"])

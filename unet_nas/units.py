@@ -16,7 +16,9 @@ __all__ = [
     "parse_bytes",
     "parse_count",
     "parse_duration",
+    "parse_memory_limit",
     "parse_size",
+    "parse_time_limit",
 ]
 
 _BYTES: Mapping[str, Fraction] = {
@@ -54,7 +56,9 @@ _QUANTITY = re.compile(
     r"\s*([0-9]{1,3}(?:,[0-9]{3})+|[0-9][0-9_]*(?:\.[0-9]+)?|\.[0-9]+)"
     r"([eE][+-]?[0-9]{1,2})?\s*([^\W\d_]*)\s*"
 )
-_SIZE = re.compile(r"\s*[1-9][0-9]{0,8}(?:\s*[xX×]\s*[1-9][0-9]{0,8}){0,2}\s*")
+_SIZE = re.compile(r"\s*[1-9][0-9]*(?:\s*[xX×]\s*[1-9][0-9]*){0,2}\s*")
+#: of a size along one axis
+_DIGITS = 9
 _LONGEST = 60
 
 
@@ -99,6 +103,38 @@ def parse_duration(text: str | float) -> float:
     return float(_parse(text, what="a duration", example="10ms", units=_SECONDS))
 
 
+def parse_memory_limit(text: str | int) -> int:
+    """Read a limit in bytes; a bare number below 1024 is taken for a slip, since none fits so few.
+
+    Raises:
+        InputError: The text is not a number of bytes, or has no unit and is small.
+
+    >>> parse_memory_limit("4GiB"), parse_memory_limit(4096)
+    (4294967296, 4096)
+    """
+    n_bytes = parse_bytes(text)
+    if 0 < n_bytes < 1024 and _is_bare(text):
+        number = str(text).strip()
+        raise InputError(f"needs a unit: {number} means {number} bytes; fix: write {number}GiB")
+    return n_bytes
+
+
+def parse_time_limit(text: str | float) -> float:
+    """Read a limit in seconds, which needs a unit: 50 was as likely meant as milliseconds.
+
+    Raises:
+        InputError: The text is not a duration, or has no unit.
+
+    >>> parse_time_limit("50ms")
+    0.05
+    """
+    seconds = parse_duration(text)
+    if seconds and _is_bare(text):
+        number = str(text).strip()
+        raise InputError(f"needs a unit, as {number}ms or {number}s, got {number}")
+    return seconds
+
+
 def parse_size(text: str) -> tuple[int, ...]:
     """Read the spatial size of a patch: one to three positive integers with ``x`` between.
 
@@ -113,7 +149,11 @@ def parse_size(text: str) -> tuple[int, ...]:
             "a size must be one to three positive integers with x between, such as 572x572 or "
             f"96x96x64, got {_quoted(text)}"
         )
-    return tuple(int(part) for part in re.split(r"[xX×]", text))
+    parts = [part.strip() for part in re.split(r"[xX×]", text)]
+    if any(len(part) > _DIGITS for part in parts):
+        limit = 10**_DIGITS - 1
+        raise InputError(f"a size must be at most {limit:,} along each axis, got {_quoted(text)}")
+    return tuple(map(int, parts))
 
 
 def format_bytes(n_bytes: float) -> str:
@@ -188,6 +228,11 @@ def _parse(
         raise InputError(_unknown_unit(value, unit, what, units))
     number = Fraction(digits.replace(",", "").replace("_", "") + (exponent or ""))
     return number * (units[unit] if unit else 1)
+
+
+def _is_bare(text: str | float) -> bool:
+    """Tell whether a quantity was written without its unit."""
+    return not isinstance(text, str) or not any(char.isalpha() for char in text.strip()[-1:])
 
 
 def _unknown_unit(value: str, unit: str, what: str, units: Mapping[str, Fraction]) -> str:

@@ -7,7 +7,11 @@ from unet_nas.errors import DocumentError, InputError
 from unet_nas.search.config import Finalists, SearchConfig, objective_of
 from unet_nas.search.load import load_study
 from unet_nas.search.makers import make_pruner, make_sampler, pruner_spec, sampler_spec
+from unet_nas.space.budget import Budget
+from unet_nas.text.document import SECTION_KEYS
+from unet_nas.train.config import TrainConfig
 from unet_nas.train.data.cases import Task
+from unet_nas.train.data.config import DataConfig
 
 FAULTY = """\
 architecture:
@@ -66,6 +70,50 @@ def test_rules_of_a_search(assignment, message):
 def test_faulty_entries_count_in_a_list():
     (line,) = faults_of(TEXT, ["objectives=[dicee]"])
     assert line.endswith("did you mean 'dice'?")
+
+
+def test_advice_knows_the_keys_of_the_sections():
+    models = {"data": DataConfig, "budget": Budget, "train": TrainConfig, "search": SearchConfig}
+    assert {name: tuple(model.model_fields) for name, model in models.items()} == SECTION_KEYS
+
+
+@pytest.mark.parametrize(
+    ("assignment", "field", "ending"),
+    [
+        ("steps=3", "architecture.steps", "unknown key 'steps'; did you mean train.steps?"),
+        ("trials=3", "architecture.trials", "did you mean search.trials?"),
+        ("finalists.seeds=3", "architecture.finalists", "did you mean search.finalists?"),
+        ("macs=3G", "architecture.macs", "did you mean budget.macs?"),
+        ("source=x", "architecture.source", "did you mean data.source?"),
+        ("train.trials=3", "train.trials", "did you mean search.trials?"),
+        ("clip=1", "architecture.clip", "head, deep_supervision"),  # of data and of train
+    ],
+)
+def test_a_key_of_another_section_is_found_there(assignment, field, ending):
+    (line,) = faults_of(TEXT, [assignment])
+    assert f", {field}: " in line
+    assert line.endswith(ending)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "field", "ending"),
+    [
+        ("objectives=dice,macs", "objectives", "got 'dice,macs'; fix: write [dice, macs]"),
+        ("objectives=[flops]", "objectives[0]", "got 'flops'; did you mean 'macs'?"),
+        ("objectives=[mult-adds]", "objectives[0]", "got 'mult-adds'; did you mean 'macs'?"),
+        ("objectives=params", "objectives", "got 'params'; did you mean 'parameters'?"),
+        ("objectives=[memory]", "objectives[0]", "got 'memory'; did you mean 'training_memory'?"),
+        ("budget.flops=5M", "budget.flops", "unknown key 'flops'; did you mean 'macs'?"),
+        ("baselines=preset:unet-2015", "baselines", "fix: write [preset:unet-2015]"),
+        ("baselines=preset:a, b.yaml", "baselines", "fix: write [preset:a, b.yaml]"),
+        ("search.enqueue=preset:unet-2015", "search.enqueue", "fix: write [preset:unet-2015]"),
+    ],
+)
+def test_what_people_write_has_its_fix(assignment, field, ending):
+    (line,) = faults_of(TEXT, [assignment])
+    assert f", {field}: " in line
+    assert line.endswith(ending)
+    assert f"{field}: 0 " not in line
 
 
 def test_a_cost_alone_cannot_be_pruned_for():

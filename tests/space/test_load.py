@@ -72,6 +72,43 @@ def test_wide_ranges_are_probed_at_both_ends():
     ]
 
 
+def test_a_list_is_asked_to_be_a_domain_where_one_loads():
+    head = "architecture:\n  spatial_dims: {choice: [2, 3]}\n"
+    hint = "must be an integer, got [1, 2]; fix: for several values write "
+    assert lines_of(f"{head}  depth: [1, 2]\n") == [
+        f"3, architecture.depth: {hint}{{choice: [1, 2]}} or {{int: [1, 2]}}"
+    ]
+    for domain in ("{choice: [1, 2]}", "{int: [1, 2]}"):
+        assert load_space(f"{head}  depth: {domain}\n").count() == 4
+    assert lines_of("architecture: {}\ntrain:\n  batch_size: [1, 2]\n") == [
+        f"3, train.batch_size: {hint}{{choice: [1, 2]}} or {{int: [1, 2]}}"
+    ]
+    assert lines_of("architecture: {}\nbudget:\n  parameters: [1, 2]\n") == [
+        "3, budget.parameters: must be a number with a unit, such as 5M or 8GiB"
+    ]
+
+
+@pytest.mark.parametrize("domain", ["{int: [1, 2]}", "{choice: [1, 2, 3]}", "{float: [1, 2]}"])
+def test_a_misspelt_key_over_a_domain_is_told_once(domain):
+    fault = "unknown key 'dpeth'; did you mean 'depth'?"
+    assert lines_of(f"architecture:\n  dpeth: {domain}\n") == [f"2, architecture.dpeth: {fault}"]
+    norm = f"{{choice: [batch, {{type: group, gruops: {domain}}}]}}"
+    (line,) = lines_of(f"architecture:\n  norm: {norm}\n")
+    assert line.startswith("2, architecture.norm.choice[1].gruops: unknown key 'gruops'; did you")
+
+
+def test_a_range_of_floats_for_integers_is_told_once():
+    text = "architecture:\n  depth: {float: [1, 2]}\n  width: {float: [1.5, 9.5], log: true}\n"
+    assert lines_of(text) == [
+        "2, architecture.depth: must be an integer, got a range of numbers; fix: write "
+        "int: [1, 2] in place of float",
+        "3, architecture.width: must be an integer, got a range of numbers; fix: write "
+        "int: [2, 9] in place of float",
+    ]
+    fixed = ["depth={int: [1, 2]}", "width={int: [2, 9], log: true}"]
+    assert load_space(text, fixed).count() == 16
+
+
 def test_a_broken_rule_between_fields_is_no_error():
     space = load_space(
         "architecture:\n  width: {choice: [8, 12]}\n  norm: {type: group, groups: 8}\n"
@@ -138,6 +175,18 @@ def test_commands_for_one_network_refuse_holes(command, tmp_path, capsys):
     assert "--set depth=…" in message
 
 
+def test_limits_of_the_budget_need_a_unit():
+    text = "architecture: {}\nbudget:\n  latency: 50\n  training_memory: 4\n"
+    assert lines_of(text) == [
+        "3, budget.latency: needs a unit, as 50ms or 50s, got 50",
+        "4, budget.training_memory: needs a unit: 4 means 4 bytes; fix: write 4GiB",
+    ]
+    few = limit_text("training_memory", 900)
+    assert load_space(text, ["budget.latency=50ms", f"budget.training_memory={few}"]).budget == (
+        Budget(latency="50ms", training_memory="900B")
+    )
+
+
 def test_the_budget_reads_quantities():
     budget = Budget.model_validate(
         {"parameters": "5M", "macs": 1e9, "training_memory": "8GiB", "latency": "50ms"}
@@ -159,7 +208,8 @@ def test_the_budget_reads_quantities():
         ("parameters: true", "must be a number with a unit, such as 5M or 8GiB"),
         ("macs: 0", "must be > 0, got 0"),
         ("macs: -5", "a count must be a number ≥ 0, such as 5M, got -5"),
-        ("memory: 8GiB", "unknown key 'memory'; fix: the known keys are parameters, macs"),
+        ("memory: 8GiB", "unknown key 'memory'; did you mean 'training_memory'?"),
+        ("zzz: 8GiB", "unknown key 'zzz'; fix: the known keys are parameters, macs"),
         ("latency: 10 GiB", "unknown unit 'GiB' in '10 GiB': a duration takes ns, us"),
     ],
 )

@@ -93,6 +93,15 @@ def test_a_survey_of_all_equals_brute_force():
     assert rule.reason.text == "norm.groups must divide the N channels normalised"
 
 
+def test_a_rule_on_the_limit_of_features_says_the_limit():
+    text = (
+        "architecture: {depth: 8, width: {int: [2000, 9000, 1000]}}\n"
+        "train: {patch_size: 512, batch_size: 1}\n"
+    )
+    reasons = [entry.reason.text for entry in survey(load_space(text)).reasons]
+    assert reasons == ["growth must give at most 1000000 features at every stage"]
+
+
 def test_parameters_above_count_all_that_break_no_rule():
     space, rows = brute(TINY)
     reasons = {entry.reason.text: entry for entry in survey(space).reasons}

@@ -6,7 +6,8 @@ import json
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
@@ -15,6 +16,8 @@ from unet_nas.errors import InputError
 if TYPE_CHECKING:
     from unet_nas.report.tables import Table as DataTable
     from unet_nas.unet.architecture import Architecture
+
+T = TypeVar("T")
 
 # typer reads these when it builds a command; they are those of `unet_nas.audit.memory`,
 # which would cost every other command its import
@@ -27,6 +30,9 @@ LossKind = Literal["cross_entropy", "dice_cross_entropy"]
 
 #: a table that does not go to a terminal takes up to this many columns
 _FILE_WIDTH = 160
+
+#: the samplers of Optuna take 32 bits, and each process of a search adds its number to the seed
+LARGEST_SEED = 2**32 - 1 - 1024
 
 File = Annotated[
     str, typer.Argument(metavar="FILE", help="An architecture file, preset:NAME, or STUDY#TRIAL.")
@@ -79,14 +85,19 @@ def as_path(file: str) -> str:
     return file
 
 
+def read_option(option: str, text: str, parse: Callable[[str], T]) -> T:
+    """Returns the quantity that an option gives; a fault of it names the option."""
+    try:
+        return parse(text)
+    except InputError as error:
+        raise InputError(f"{option}: {error}") from None
+
+
 def size_of(text: str | None) -> tuple[int, ...] | None:
     """Returns the patch size that ``--patch-size`` gives, if it was given."""
     from unet_nas.units import parse_size
 
-    try:
-        return None if text is None else parse_size(text)
-    except InputError as error:
-        raise InputError(f"--patch-size: {error}") from None
+    return None if text is None else read_option("--patch-size", text, parse_size)
 
 
 def print_json(data: dict[str, Any]) -> None:

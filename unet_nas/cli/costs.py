@@ -21,6 +21,7 @@ from unet_nas.cli.common import (
     load,
     print_json,
     print_table,
+    read_option,
 )
 from unet_nas.errors import InputError, SizeError
 from unet_nas.unet.outline import by
@@ -100,7 +101,7 @@ def audit(
     Exit code 2 if a --budget is given and the training step does not fit.
     """
     from unet_nas.audit.memory import Training
-    from unet_nas.units import parse_bytes, parse_size
+    from unet_nas.units import parse_memory_limit, parse_size
 
     training = Training(
         precision=precision,
@@ -117,10 +118,10 @@ def audit(
     request = _AuditRequest(
         files,
         assignments or [],
-        parse_size(patch_size),
+        read_option("--patch-size", patch_size, parse_size),
         batch,
         training,
-        None if budget is None else parse_bytes(budget),
+        None if budget is None else read_option("--budget", budget, parse_memory_limit),
         chosen[0] if chosen else "",
     )
     fits = {"batch": fit_batch, "patch": fit_patch, "width": fit_width}
@@ -187,7 +188,7 @@ def profile(
         loss=loss,
         device=device,
     )
-    size = parse_size(patch_size)
+    size = read_option("--patch-size", patch_size, parse_size)
     foreign = file.startswith("python:")
     if foreign and assignments:
         raise InputError("--set is for architectures; a network of Python code has no fields")
@@ -204,7 +205,7 @@ def profile(
         compiled=compiled,
         channels_last=channels_last,
         repeats=repeats,
-        time_limit_s=parse_duration(time_limit),
+        time_limit_s=read_option("--time-limit", time_limit, parse_duration),
         on_progress=lambda message: print(f"unet-nas: {message}", file=sys.stderr),
     )
     _print_profile(result, predicted, as_json)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unet_nas.cli.common import (
+    LARGEST_SEED,
     Json,
     PatchSize,
     Set,
@@ -40,7 +41,7 @@ def diagnose(
         list[str] | None,
         typer.Option("--only", metavar="NAME", help="Only this analysis or experiment; repeat."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the experiments.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of the experiments.")] = 0,
     tables: Annotated[
         bool, typer.Option("--tables", help="Also print the numbers per part, stage and fusion.")
     ] = False,

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unet_nas.cli.common import Device, Json, Set, as_path, print_json, print_table, share_cores
+from unet_nas.cli.common import (
+    LARGEST_SEED,
+    Device,
+    Json,
+    Set,
+    as_path,
+    print_json,
+    print_table,
+    read_option,
+    share_cores,
+)
 from unet_nas.errors import UnetNasError
 
 if TYPE_CHECKING:
@@ -36,7 +46,9 @@ def search(
         str | None,
         typer.Option("--storage", metavar="URL", help="A database; default: SQLite in DIR."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=LARGEST_SEED, help="Of everything that is drawn.")
+    ] = 0,
     device: Annotated[Device, typer.Option(help="Where it trains.")] = "cpu",
     join: Annotated[
         bool, typer.Option("--join", help="Work on a study together with another search.")
@@ -57,7 +69,7 @@ def search(
     options = Options(
         out=out or Path("reports") / _folder_name(study.name),
         trials=trials,
-        timeout_s=None if timeout is None else parse_duration(timeout),
+        timeout_s=None if timeout is None else read_option("--timeout", timeout, parse_duration),
         workers=workers,
         storage=storage,
         seed=seed,

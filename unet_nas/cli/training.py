@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unet_nas.cli.common import (
+    LARGEST_SEED,
     Device,
     Json,
     Progress,
@@ -17,6 +18,7 @@ from unet_nas.cli.common import (
     as_path,
     print_json,
     print_table,
+    read_option,
     share_cores,
 )
 from unet_nas.errors import InputError
@@ -56,7 +58,9 @@ def train(
         list[str] | None,
         typer.Option("--metric", metavar="NAME", help="Also score: hd95, surface_dice, …"),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of weights, patches and augmentation.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=LARGEST_SEED, help="Of weights, patches and augmentation.")
+    ] = 0,
     device: Annotated[Device, typer.Option(help="Where it runs.")] = "cpu",
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Go on from DIR's checkpoint, or not.")
@@ -143,7 +147,7 @@ def _budget(epochs: float | None, steps: int | None, seconds: str | None) -> dic
     if steps is not None:
         given["steps"] = steps
     if seconds is not None:
-        given["seconds"] = parse_duration(seconds)
+        given["seconds"] = read_option("--seconds", seconds, parse_duration)
     if len(given) > 1:
         names = " and ".join(f"--{name}" for name in given)
         raise InputError(f"{names} exclude each other: one ends the training")

@@ -215,7 +215,7 @@ def is_accuracy(name: str) -> bool:
 def _known_objective(name: str) -> str:
     known = (*ACCURACY, *COSTS)
     if name not in COSTS and not is_accuracy(name):
-        fix = did_you_mean(name, known)
+        fix = _list_meant(name) or did_you_mean(name, known)
         hint = f"; {fix}" if fix else ""
         raise PydanticCustomError(
             "objective",
@@ -223,6 +223,14 @@ def _known_objective(name: str) -> str:
             {"known": ", ".join(known), "name": repr(name), "hint": hint},
         )
     return name
+
+
+def _list_meant(text: str) -> str | None:
+    """Tells how several objectives are written, where a text names them with commas between."""
+    names = [name.strip() for name in text.split(",")]
+    known = all(name in COSTS or is_accuracy(name) for name in names)
+    whole = known and 2 <= len(names) == len(set(names)) <= 3
+    return f"fix: write [{', '.join(names)}]" if whole else None
 
 
 def _as_list(value: Any) -> Any:

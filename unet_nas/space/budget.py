@@ -25,10 +25,11 @@ from unet_nas.units import (
     format_bytes,
     format_count,
     format_duration,
-    parse_bytes,
     parse_count,
     parse_duration,
+    parse_memory_limit,
     parse_size,
+    parse_time_limit,
 )
 
 __all__ = ["STATIC_LIMITS", "Budget", "Conditions", "Limit", "format_limit", "limit_text"]
@@ -55,8 +56,9 @@ def _read(parse: Callable[[Any], Any]) -> BeforeValidator:
 
 
 Count = Annotated[int, Field(gt=0), _read(parse_count)]
-Bytes = Annotated[int, Field(gt=0), _read(parse_bytes)]
+Bytes = Annotated[int, Field(gt=0), _read(parse_memory_limit)]
 Seconds = Annotated[float, Field(gt=0), _read(parse_duration)]
+_Latency = Annotated[float, Field(gt=0), _read(parse_time_limit)]
 
 
 class Budget(Options):
@@ -72,7 +74,7 @@ class Budget(Options):
     inference_memory: Bytes | None = Field(
         None, description="peak of tensors in a forward pass of one patch, as 2GiB"
     )
-    latency: Seconds | None = Field(
+    latency: _Latency | None = Field(
         None, description="median time of a forward pass of one patch, as 50ms; it is measured"
     )
 
@@ -200,7 +202,7 @@ def limit_text(name: Limit, value: int) -> str:
     ('1.241M', '3.001GiB')
     """
     memory = name.endswith("memory")
-    base, units = (1024, ("", "KiB", "MiB", "GiB")) if memory else (1000, ("", "K", "M", "G"))
+    base, units = (1024, ("B", "KiB", "MiB", "GiB")) if memory else (1000, ("", "K", "M", "G"))
     index = next((i for i in (3, 2, 1) if value >= base**i), 0)
     unit = base**index
     thousandths = -(-value * 1000 // unit)

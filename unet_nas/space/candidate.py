@@ -19,6 +19,7 @@ from unet_nas.audit.cuda import cuda_memory
 from unet_nas.audit.memory import Device, Training, inference_memory, training_memory
 from unet_nas.errors import Fault, Path
 from unet_nas.operators.builder import Graph
+from unet_nas.operators.fields import MAX_CHANNELS
 from unet_nas.space.budget import STATIC_LIMITS, Conditions, Limit
 from unet_nas.space.load import conditions_of, training_of
 from unet_nas.text.document import format_path
@@ -176,10 +177,17 @@ def _faults(error: ValidationError, tree: Any) -> Iterator[Fault]:
 
 
 def rule_of(fault: Fault) -> Reason:
-    """Returns a broken rule without its numbers and indices, so that equal ones are counted."""
+    """Returns a broken rule without its numbers and indices, so that equal ones are counted.
+
+    The limit of features stays: it is the same for all candidates.
+    """
     path: Path = tuple(part for part in fault.path if isinstance(part, str))
     text = f"{format_path(path)} {fault.rule}" if path else fault.rule
-    return Reason("rule", _NUMBERS.sub("N", _MORE.sub("", text)))
+    return Reason("rule", _NUMBERS.sub(_as_letter, _MORE.sub("", text)))
+
+
+def _as_letter(number: re.Match[str]) -> str:
+    return number[0] if number[0] == str(MAX_CHANNELS) else "N"
 
 
 def _size_reasons(graph: Graph, traces: Sequence[AxisTrace], batch_size: int) -> Iterator[Reason]:

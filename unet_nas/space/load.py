@@ -7,6 +7,7 @@ rejected and counted later.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,7 +32,8 @@ from unet_nas.space.domains import (
 from unet_nas.space.sample import Assignment, assign
 from unet_nas.text import Document, find_domains, set_values
 from unet_nas.text.document import document_error, place
-from unet_nas.text.sentences import troubles_of
+from unet_nas.text.domains import HOLE_SECTIONS
+from unet_nas.text.sentences import Trouble, troubles_of
 from unet_nas.text.validation import unknown_sections
 from unet_nas.unet.architecture import Architecture
 from unet_nas.unet.load import open_document
@@ -46,8 +48,6 @@ SECTION_MODELS: Mapping[str, type[BaseModel]] = {
 }
 """The schema of each section that a space is made of."""
 
-#: sections whose values may be domains
-_WITH_HOLES = (SECTION, "train")
 #: ranges of up to this many integers are probed one by one, wider ones at both ends and beside
 _PROBED_ONE_BY_ONE = 16
 
@@ -121,7 +121,7 @@ def load_space(
 
 def _holes_elsewhere(tree: Mapping[str, Any]) -> Iterator[Fault]:
     for section, value in tree.items():
-        if section not in _WITH_HOLES:
+        if section not in HOLE_SECTIONS:
             for path in find_domains(value):
                 rule = "must be one value: only architecture and train may have domains"
                 yield Fault((section, *path), rule, "a domain")
@@ -185,10 +185,29 @@ def field_faults(candidate: Assignment, section: str, model: type[BaseModel]) ->
         model.model_validate(tree)
     except ValidationError as error:
         errors = [e for e in error.errors(include_url=False) if e["type"] != "faults"]
-        for trouble in troubles_of(errors, tree, model):
-            fault = trouble.fault
-            path = in_document((section, *fault.path), candidate.origins)
-            yield Fault(path, fault.rule, fault.got, fault.fix)
+        for trouble in troubles_of(errors, tree, model, holes=section in HOLE_SECTIONS):
+            yield _fault_in_document(trouble, section, candidate)
+
+
+def _fault_in_document(trouble: Trouble, section: str, candidate: Assignment) -> Fault:
+    """Returns a fault where its cause stands: a value, a whole domain, or the key above it."""
+    fault = trouble.fault
+    path = in_document((section, *fault.path), candidate.origins)
+    if trouble.of_key:
+        above = in_document((section, *fault.path[:-1]), candidate.origins)
+        return Fault((*above, *fault.path[-1:]), fault.rule, fault.got, fault.fix)
+    for domain in candidate.domains.values():
+        within = path[: len(domain.source) + 1] == (*domain.source, "float")
+        if trouble.is_type and within and isinstance(domain, FloatRange):
+            fix = _integers_meant(domain) if fault.rule == "must be an integer" else None
+            return Fault(domain.source, fault.rule, "a range of numbers", fix)
+    return Fault(path, fault.rule, fault.got, fault.fix)
+
+
+def _integers_meant(domain: FloatRange) -> str | None:
+    """Returns the range of integers within one of floats, if there are any."""
+    low, high = math.ceil(domain.low), math.floor(domain.high)
+    return f"write int: [{low}, {high}] in place of float" if low <= high else None
 
 
 def in_document(path: Path, origins: Mapping[Path, Path]) -> Path:

@@ -11,6 +11,7 @@ from unet_nas.errors import DocumentError, Fault, Path
 
 __all__ = [
     "SECTIONS",
+    "SECTION_KEYS",
     "Document",
     "PlacedFault",
     "document_error",
@@ -35,6 +36,26 @@ SECTIONS: tuple[str, ...] = (
     "baselines",
 )
 """The sections a document may have; ``name``, ``about`` and ``reference`` are text for people."""
+
+SECTION_KEYS: Mapping[str, tuple[str, ...]] = {
+    "data": (
+        *("source", "split", "channels", "classes", "mask_values", "ignore_label", "multi_label"),
+        *("normalise", "clip", "nodata", "spacing", "label_interpolation"),
+    ),
+    "budget": ("parameters", "macs", "training_memory", "inference_memory", "latency"),
+    "train": (
+        *("patch_size", "batch_size", "precision", "optimizer", "weight_decay", "momentum"),
+        *("nesterov", "loss", "class_weights", "checkpoint", "in_place", "steps", "epochs"),
+        *("seconds", "learning_rate", "schedule", "warmup", "clip", "channels_last", "compile"),
+        *("foreground", "augment", "validations", "surface_tolerance", "event_tolerance"),
+    ),
+    "search": (
+        *("sampler", "trials", "timeout", "workers", "enqueue", "pruner", "tournament"),
+        *("redraws", "uniform_draws", "finalists", "measure"),
+    ),
+}
+"""The keys of sections, for advice where one stands in the wrong section; a test compares them
+with the models, which this layer cannot import."""
 
 _PLAIN_KEY = re.compile(r"[^\W\d][\w-]*")
 _LONGEST_SHOWN = 60

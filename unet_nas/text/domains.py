@@ -6,10 +6,13 @@ from typing import Any
 
 from unet_nas.errors import Path
 
-__all__ = ["DOMAIN_KEYS", "find_domains"]
+__all__ = ["DOMAIN_KEYS", "HOLE_SECTIONS", "find_domains"]
 
 DOMAIN_KEYS: frozenset[str] = frozenset({"choice", "int", "float"})
 """The keys that make a mapping a domain; no field has one of these names."""
+
+HOLE_SECTIONS = ("architecture", "train")
+"""The sections whose values may be domains."""
 
 
 def find_domains(tree: Any) -> list[Path]:

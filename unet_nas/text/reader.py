@@ -20,7 +20,7 @@ import yaml
 from unet_nas.errors import Fault, InputError, Path
 from unet_nas.text.document import Document, PlacedFault, document_error, printable, shown
 from unet_nas.text.scalars import LARGEST_INTEGER, Scalar, parse_scalar
-from unet_nas.text.syntax import syntax_fault
+from unet_nas.text.syntax import LINE_BREAK, syntax_fault
 
 __all__ = [
     "MAX_BYTES",
@@ -40,7 +40,6 @@ MAX_VALUES = 50_000
 # Patterns as text: compiling the first takes longer than reading a file, and ASCII is common.
 _FORBIDDEN = "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 _FORBIDDEN_IN_ASCII = "[^\t\n\r\x20-\x7e]"
-_LINE_BREAK = "\r\n|[\n\r\x85\u2028\u2029]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +111,7 @@ def build(text: str, name: str, *, loader: Any = None) -> Built:
         for event in yaml.parse(text, Loader=chosen):
             builder.take(event)
     except yaml.YAMLError as error:
-        raise document_error([*builder.faults, syntax_fault(error)], name) from None
+        raise document_error([*builder.faults, syntax_fault(error, text)], name) from None
     except _HopelessError:
         raise document_error(builder.faults, name) from None
     return Built(builder.root, builder.marks, tuple(builder.faults))
@@ -145,8 +144,11 @@ def _near_file(name: str) -> str:
         others = [entry for entry in os.listdir(folder or ".") if entry.endswith((".yaml", ".yml"))]
     except (OSError, ValueError):
         return ""
-    near = get_close_matches(base, others[:1000], n=1)
-    return f"; did you mean {printable(os.path.join(folder, near[0]))}?" if near else ""
+    # An equal ending makes no two names similar.
+    by_stem = {os.path.splitext(entry)[0]: entry for entry in others[:1000]}
+    near = get_close_matches(os.path.splitext(base)[0], list(by_stem), n=1, cutoff=0.75)
+    meant = [by_stem[stem] for stem in near]
+    return f"; did you mean {printable(os.path.join(folder, meant[0]))}?" if meant else ""
 
 
 def _decode(data: bytes, name: str) -> str:
@@ -171,7 +173,7 @@ def _refuse_control_characters(text: str, name: str) -> None:
     match = re.search(_FORBIDDEN_IN_ASCII if text.isascii() else _FORBIDDEN, text)
     if match is None:
         return
-    breaks = list(re.finditer(_LINE_BREAK, text[: match.start()]))
+    breaks = list(re.finditer(LINE_BREAK, text[: match.start()]))
     column = match.start() - (breaks[-1].end() if breaks else 0) + 1
     rule = f"must be text without control characters, got U+{ord(match.group()):04X}"
     fault = Fault((), rule, fix="delete the character")

@@ -12,8 +12,9 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from unet_nas.errors import Fault, Path
-from unet_nas.text.document import SECTIONS, shown
+from unet_nas.text.document import SECTION_KEYS, SECTIONS, shown
 from unet_nas.text.domains import DOMAIN_KEYS
+from unet_nas.text.lists import brackets_meant, several_meant
 from unet_nas.text.scalars import parse_scalar
 from unet_nas.text.schema_walk import Spot, keys_of, literals_of, tags_of, walk
 
@@ -56,7 +57,22 @@ _LENGTHS: Mapping[str, tuple[str, str]] = {
     "string_too_short": ("min_length", "must have at least {} {}"),
     "string_too_long": ("max_length", "must have at most {} {}"),
 }
+#: each advice on lists is tried, so there is none where nobody would read it
+_MOST_TRIED = 20
 _TRUTH_WORDS: Mapping[str, str] = {"yes": "true", "on": "true", "no": "false", "off": "false"}
+
+
+#: other names for the same, and what they are called here
+_SYNONYMS: Mapping[str, str] = {
+    "flop": "macs",
+    "flops": "macs",
+    "madds": "macs",
+    "mult_adds": "macs",
+    "multiply_adds": "macs",
+    "multiply_accumulates": "macs",
+    "params": "parameters",
+    "memory": "training_memory",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,18 +84,30 @@ class Trouble:
         cut: What to cut so that the checks behind this one run.
         is_type: The value is of the wrong kind altogether.
         in_union: Another kind of value might have stood there.
+        of_key: The key itself is wrong, whatever its value.
     """
 
     fault: Fault
     cut: Path
     is_type: bool = False
     in_union: bool = False
+    of_key: bool = False
 
 
-def troubles_of(errors: Sequence[ErrorDetails], tree: Any, model: type[BaseModel]) -> list[Trouble]:
-    """Translate the errors of one validation; those of the members of a union become one fault."""
+def troubles_of(
+    errors: Sequence[ErrorDetails], tree: Any, model: type[BaseModel], *, holes: bool = False
+) -> list[Trouble]:
+    """Translate the errors of one validation; those of the members of a union become one fault.
+
+    Args:
+        errors: As pydantic lists them.
+        tree: What was validated.
+        model: The model that it was validated with.
+        holes: Domains may stand in the section, so a list may have been meant as one.
+    """
     true = [error for error in errors if not _is_short_of_faulty(error)]
-    found = [trouble for error in true for trouble in _translate(error, tree, model)]
+    advice = _Advice(tree, model, holes) if len(errors) <= _MOST_TRIED else None
+    found = [trouble for error in true for trouble in _translate(error, tree, model, advice)]
     in_unions: dict[Path, list[Trouble]] = {}
     for trouble in found:
         if trouble.in_union:
@@ -112,11 +140,33 @@ def did_you_mean(word: str, known: Sequence[str]) -> str | None:
     word = word.lower().replace("-", "_")
     # A beginning is an abbreviation, whatever else is spelt alike.
     begun = [other for other in by_lower_case if len(word) >= 3 and other.startswith(word)]
-    near = begun or get_close_matches(word, list(by_lower_case), n=1)
+    same = [other for other in by_lower_case if other == _SYNONYMS.get(word)]
+    near = begun or same or get_close_matches(word, list(by_lower_case), n=1)
     return f"did you mean {by_lower_case[near[0]]!r}?" if near else None
 
 
-def _translate(error: ErrorDetails, tree: Any, model: type[BaseModel]) -> list[Trouble]:
+@dataclass(frozen=True, slots=True)
+class _Advice:
+    """What to write for a list where one value must stand, and the other way round."""
+
+    tree: Any
+    model: type[BaseModel]
+    holes: bool
+
+    def fix(self, kind: str, spot: Spot) -> str | None:
+        """Return a fix that was tried, if there is one."""
+        if not spot.exists or spot.rest:
+            return None
+        if kind in ("list_type", "tuple_type"):
+            return brackets_meant(spot.path, spot.value, self.tree, self.model) or None
+        if self.holes and (kind in _TYPES or kind == "literal_error"):
+            return several_meant(kind, spot.path, spot.value, self.tree, self.model) or None
+        return None
+
+
+def _translate(
+    error: ErrorDetails, tree: Any, model: type[BaseModel], advice: _Advice | None
+) -> list[Trouble]:
     kind, loc, context = error["type"], error["loc"], error.get("ctx", {})
     spot = walk(loc, tree, model)
     if kind == "faults":
@@ -127,8 +177,11 @@ def _translate(error: ErrorDetails, tree: Any, model: type[BaseModel]) -> list[T
         return [_unknown_key(spot, walk(loc[:-1], tree, model))]
     value = spot.value if spot.exists and not spot.rest else error["input"]
     path, rule, got, fix = _sentence(error, spot, value)
-    if spot.rest:
-        rule = f"{'.'.join(map(str, spot.rest))} {rule}"
+    if fix is None and advice is not None:
+        fix = advice.fix(kind, spot)
+    rest = [part for part in spot.rest if isinstance(part, str)]  # one value stands for a list
+    if rest:
+        rule = f"{'.'.join(rest)} {rule}"
     is_type = kind in _TYPES or kind.startswith(("union_tag", "is_instance"))
     return [Trouble(Fault(path, rule, got, fix), spot.path, is_type, spot.in_union)]
 
@@ -192,10 +245,18 @@ def _missing(spot: Spot, loc: Sequence[str | int]) -> Trouble:
 def _unknown_key(spot: Spot, parent: Spot) -> Trouble:
     key = str(spot.path[-1]) if spot.path else ""
     known = keys_of(parent.members)
-    fix = did_you_mean(key, known) or _section_meant(key, spot.path)
+    fix = _elsewhere(key, spot.path) or did_you_mean(key, known)
+    fix = fix or _section_meant(key, spot.path)
     if fix is None and known:
         fix = f"the known keys are {', '.join(known)}"
-    return Trouble(Fault(spot.path, f"unknown key {shown(key)}", fix=fix), spot.path)
+    fault = Fault(spot.path, f"unknown key {shown(key)}", fix=fix)
+    return Trouble(fault, spot.path, of_key=True)
+
+
+def _elsewhere(key: str, path: Path) -> str | None:
+    """Return a question with the section that has the key, if exactly one other has it."""
+    homes = [section for section, keys in SECTION_KEYS.items() if key in keys]
+    return f"did you mean {homes[0]}.{key}?" if len(path) == len(homes) == 1 else None
 
 
 def _section_meant(key: str, path: Path) -> str | None:

@@ -9,10 +9,14 @@ import yaml
 from unet_nas.errors import Fault
 from unet_nas.text.document import PlacedFault
 
-__all__ = ["syntax_fault"]
+__all__ = ["LINE_BREAK", "syntax_fault"]
+
+LINE_BREAK = "\r\n|[\n\r\x85\u2028\u2029]"
+"""A pattern of what ends a line of YAML."""
 
 # Patterns over "problem | context" of libyaml and of PyYAML's own parser, which word it
-# differently; the first that is found wins. {begun} is the line where the construct was begun.
+# differently; the first that is found wins. {begun} is the line where the construct was begun,
+# {char} the character at the place.
 _PLAIN_WORDS: tuple[tuple[str, str, str | None], ...] = (
     (
         r"mapping values are not allowed",
@@ -42,8 +46,8 @@ _PLAIN_WORDS: tuple[tuple[str, str, str | None], ...] = (
     (r"could not find expected ':'", "a ':' is missing after the key in line {begun}", None),
     (
         r"cannot start any token",
-        "a tab or one of @ ` % cannot begin a value",
-        "indent with spaces, and quote text that begins with such a character",
+        "{char} cannot begin a value",
+        "quote the text",
     ),
     (
         r"unknown escape character",
@@ -69,8 +73,8 @@ _PLAIN_WORDS: tuple[tuple[str, str, str | None], ...] = (
 )
 
 
-def syntax_fault(error: yaml.YAMLError) -> PlacedFault:
-    """Turn an error of PyYAML into one fault with line and column."""
+def syntax_fault(error: yaml.YAMLError, text: str) -> PlacedFault:
+    """Turn an error of PyYAML about a text into one fault with line and column."""
     problem = str(getattr(error, "problem", None) or error).splitlines()[0]
     context = str(getattr(error, "context", None) or "")
     problem_mark = getattr(error, "problem_mark", None)
@@ -79,7 +83,17 @@ def syntax_fault(error: yaml.YAMLError) -> PlacedFault:
     line, column = (mark.line + 1, mark.column + 1) if mark else (1, 0)
     begun = context_mark.line + 1 if context_mark else line
     rule, fix = _in_plain_words(f"{problem} | {context}", begun)
+    if "{char}" in rule:
+        char = _char_at(text, line, column)
+        rule = rule.replace("{char}", "a tab" if char == "\t" else char or "this character")
+        fix = "write spaces in its place" if char == "\t" else fix
     return PlacedFault(Fault((), f"this is not YAML: {rule}", fix=fix), line, column)
+
+
+def _char_at(text: str, line: int, column: int) -> str:
+    """Return the character at a place, which libyaml does not tell."""
+    lines = re.split(LINE_BREAK, text)
+    return lines[line - 1][column - 1 : column] if line <= len(lines) else ""
 
 
 def _in_plain_words(complaint: str, begun: int) -> tuple[str, str | None]:

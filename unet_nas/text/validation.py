@@ -26,6 +26,7 @@ from unet_nas.text.document import (
     sentence,
     shown,
 )
+from unet_nas.text.domains import HOLE_SECTIONS
 
 if TYPE_CHECKING:
     from unet_nas.text.sentences import Trouble
@@ -77,7 +78,9 @@ def validate(
         except ValidationError:
             pass  # The slow path below finds out all that is wrong.
     inside = [path[len(at) :] for path in hidden if path[: len(at)] == at]
-    faults = _all_faults(copy.deepcopy(tree), model, inside)
+    faults = _all_faults(
+        copy.deepcopy(tree), model, inside, holes=bool(at) and at[0] in HOLE_SECTIONS
+    )
     found += [place(_below(at, fault), document) for fault in faults]
     raise document_error(found, document.name)
 
@@ -98,7 +101,9 @@ def error_of(fields: dict[str, Any], model: type[BaseModel]) -> DocumentError:
     return DocumentError("\n".join(sentence(fault) for fault in faults), faults)
 
 
-def _all_faults(tree: Any, model: type[BaseModel], hidden: Iterable[Path]) -> list[Fault]:
+def _all_faults(
+    tree: Any, model: type[BaseModel], hidden: Iterable[Path], *, holes: bool = False
+) -> list[Fault]:
     """Validate and cut, again and again. Changes the tree."""
     # Sentences are loaded where there is something to say: most files are right.
     from unet_nas.text.sentences import troubles_of  # noqa: PLC0415
@@ -113,7 +118,7 @@ def _all_faults(tree: Any, model: type[BaseModel], hidden: Iterable[Path]) -> li
             break
         except ValidationError as error:
             errors = error.errors(include_url=False)[:_MAX_FAULTS]
-            troubles = troubles_of(errors, tree, model)
+            troubles = troubles_of(errors, tree, model, holes=holes)
         for trouble in troubles:
             if not _is_consequence(trouble.fault, cuts):
                 found.setdefault((trouble.fault.path, trouble.fault.rule), trouble.fault)

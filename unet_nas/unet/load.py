@@ -129,11 +129,31 @@ def describe_preset(name: str) -> Preset:
     return Preset(name, str(about), str(reference), to_architecture(document))
 
 
+def _nearest(name: str, names: Sequence[str]) -> list[str]:
+    """Returns the name with the fewest slips, if one is similar; of several the most similar."""
+    similar = difflib.get_close_matches(name, names, n=len(names))
+    return [min(similar, key=lambda other: _slips(name, other))] if similar else []
+
+
+def _slips(one: str, other: str) -> int:
+    """Counts the characters to insert, delete or replace (Levenshtein's distance).
+
+    >>> _slips("unet-2016", "unet-2015"), _slips("unet-2016", "unet3d-2016")
+    (1, 2)
+    """
+    row = list(range(len(other) + 1))
+    for i, a in enumerate(one, start=1):
+        before, row[0] = row[0], i
+        for j, b in enumerate(other, start=1):
+            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (a != b))
+    return row[-1]
+
+
 def _preset_text(name: str) -> str:
     names = preset_names()
     if name not in names:
         near = [other for other in names if name and name in other]
-        near = near or difflib.get_close_matches(name, names, n=1)
+        near = near or _nearest(name, names)
         meant = " or ".join(PREFIX + other for other in near)
         hint = f"did you mean {meant}?" if near else f"there are {', '.join(names)}"
         raise InputError(f"no preset is called {name!r}; {hint}")

@@ -169,4 +169,4 @@ def _flat_notes(cases: Sequence[ReadCase]) -> list[str]:
 def _is_flat(raw: RawCase) -> bool:
     """Tells whether each channel has one value wherever it holds information."""
     known = raw.image if raw.valid is None else raw.image[:, raw.valid]
-    return all(bool((channel == channel.flat[0]).all()) for channel in known)
+    return all(bool((channel == channel.flat[:1]).all()) for channel in known)

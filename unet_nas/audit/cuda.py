@@ -11,14 +11,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from unet_nas.audit.caching import Block, CachingAllocator
-from unet_nas.audit.memory import Memory, Training
+from unet_nas.audit.memory import COUNTER_BYTES, Memory, Training
 from unet_nas.operators.builder import Graph
 from unet_nas.operators.eager import ALIVE, Storage
+from unet_nas.operators.optimizer import state_sizes
 from unet_nas.operators.primitives import BatchNorm
 from unet_nas.operators.tape import buffer_elements, weight_elements
 
-_COUNTER_BYTES = 8
-_STEP_BYTES = 4
 _STATE = ("parameters", "buffers", "optimizer")
 
 
@@ -55,9 +54,9 @@ def cuda_memory(
         for n in (*weight_elements(node.primitive), *buffer_elements(node.primitive)):
             allocator.allocate(width * n)
         if isinstance(node.primitive, BatchNorm):  # counts its batches
-            allocator.allocate(_COUNTER_BYTES)
+            allocator.allocate(COUNTER_BYTES)
     kept = _step(allocator, memory.storages)
-    for size in [] if inference else _optimizer_state(training, weights):
+    for size in [] if inference else _state_sizes(training, weights):
         allocator.allocate(size)
     _optimizer(allocator, training, [] if inference else weights)
     for block in kept:
@@ -67,12 +66,14 @@ def cuda_memory(
     return CudaMemory(memory.peak_bytes, allocator.peak_bytes, allocator.reserved_bytes)
 
 
-def _optimizer_state(training: Training, weights: Sequence[int]) -> list[int]:
-    """Returns the bytes of each tensor that the optimizer keeps on the device."""
-    if training.optimizer == "sgd":
-        return list(weights) * int(training.momentum)
-    counters = len(weights) if training.implementation == "fused" else 0
-    return [*weights, *weights, *[_STEP_BYTES] * counters]
+def _state_sizes(training: Training, weights: Sequence[int]) -> list[int]:
+    return state_sizes(
+        training.optimizer,
+        training.implementation,
+        weights,
+        momentum=training.momentum,
+        device=training.device,
+    )
 
 
 def _step(allocator: CachingAllocator, storages: Sequence[Storage]) -> list[Block]:

@@ -37,11 +37,12 @@ from unet_nas.operators.tape import (
 from unet_nas.unet.shapes import Size, shapes
 from unet_nas.unet.stages import checkpoint_units, inplace_nodes
 
-Device = Literal["cpu", "cuda"]
 Precision = Literal["fp32", "bf16", "fp16", "pure-bf16", "pure-fp16"]
+Device = Literal["cpu", "cuda"]
 Phase = Literal["forward", "loss", "backward", "recompute", "optimizer"]
 
-_COUNTER_BYTES = 8
+#: of the batches that a batch norm has seen
+COUNTER_BYTES = 8
 _INDEX_BYTES = 8
 _LABEL_BYTES = 4
 _WEIGHT_BYTES = 4
@@ -292,7 +293,7 @@ class _Run:
         buffers = [buffer_elements(site.primitive) for site in self.sites]
         counters = sum([isinstance(site.primitive, p.BatchNorm) for site in self.sites])
         block = self._block(weights, 0, "parameters")
-        other = self._block(buffers, counters * _COUNTER_BYTES, "buffers")
+        other = self._block(buffers, counters * COUNTER_BYTES, "buffers")
         for site, own, fixed in zip(self.sites, weights, buffers, strict=True):
             site.weights = tuple([Tensor(block, count, self.width) for count in own])
             site.buffers = tuple([Tensor(other, count, self.width) for count in fixed])
@@ -358,7 +359,7 @@ class _Run:
         read = dict.fromkeys(i for n in nodes for i in self.graph.nodes[n].inputs if i not in nodes)
         frame = Frame(lambda frame: self._again(frame, nodes, list(read)))
         frame.entries = [eager.view(slots[i]) for i in read]
-        random_state = eager.new_on_cpu(1, _RANDOM_STATE_BYTES)
+        random_state = eager.new_on_cpu(_RANDOM_STATE_BYTES)
         inner = {i: eager.view(slots[i]) for i in read}
         for i in read:
             if any(i in self.last[n] for n in nodes):
@@ -380,7 +381,7 @@ class _Run:
         """Plays a unit a second time, until all that it saves is there again."""
         eager = self.eager
         place = eager.place
-        random_state = eager.new_on_cpu(1, _RANDOM_STATE_BYTES)
+        random_state = eager.new_on_cpu(_RANDOM_STATE_BYTES)
         mode = replace(self.mode, casts={})
         slots = dict(zip(read, map(eager.view, frame.entries), strict=False))
         eager.frame = frame
@@ -388,7 +389,7 @@ class _Run:
         eager.frame = None
         eager.muted = False
         if any(isinstance(self.sites[i].primitive, p.BatchNorm) for i in nodes):
-            eager.drop(eager.new_on_cpu(1, _COUNTER_BYTES))
+            eager.drop(eager.new_on_cpu(COUNTER_BYTES))
         for tensor in (*slots.values(), *mode.casts.values(), random_state):
             eager.drop(tensor)
         eager.visit(place, "backward")

@@ -37,20 +37,11 @@ def report(
     ] = False,
 ) -> None:
     """Write what a search found: one page that opens offline, tables and figures for a paper."""
+    from unet_nas.records.lookup import named_folder
     from unet_nas.report.page import write_report
 
-    folders = [_folder(study) for study in studies]
+    folders = [named_folder(study) or Path(study) for study in studies]
     print(write_report(folders, Path(out), paper=not page_only, progress=_tell))
-
-
-def _folder(study: str) -> Path:
-    """Returns the folder of a run; one under ``reports/`` can be called by its name."""
-    from unet_nas.records.lookup import REPORTS
-    from unet_nas.records.study import HEADER
-
-    # a folder of images may have the name of a run
-    named = not (Path(study) / HEADER).exists() and (REPORTS / study / HEADER).exists()
-    return REPORTS / study if named else Path(study)
 
 
 def _tell(message: str) -> None:

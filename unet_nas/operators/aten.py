@@ -370,13 +370,11 @@ def _sliced_sample(eager: Eager, function: Function, gradient: Tensor) -> Gradie
 
 
 def _slices(eager: Eager, function: Function, gradient: Tensor, contiguous: bool) -> Gradients:
-    slices = [
-        None if target is None else eager.view(gradient, elements, contiguous)
-        for target, (elements, _) in zip(function.edges, function.wants, strict=True)
-    ]
     return [
-        None if part is None else _fitted(eager, part, elements, itemsize)
-        for part, (elements, itemsize) in zip(slices, function.wants, strict=True)
+        None
+        if target is None
+        else _fitted(eager, eager.view(gradient, elements, contiguous), elements, itemsize)
+        for target, (elements, itemsize) in zip(function.edges, function.wants, strict=True)
     ]
 
 
@@ -425,7 +423,7 @@ def _expanded(eager: Eager, function: Function, gradient: Tensor) -> Gradients:
 
 def times_number(eager: Eager, x: Tensor, *, saves: bool = True) -> Tensor:
     """``number * x``: the number is a tensor of eight bytes, saved for backward."""
-    number = eager.new_on_cpu(1, _SCALAR_BYTES)
+    number = eager.new_on_cpu(_SCALAR_BYTES)
     out = eager.new(x.elements, x.itemsize)
     eager.record(out, (x,), (number,) if saves else ())
     eager.drop(number)
@@ -434,7 +432,7 @@ def times_number(eager: Eager, x: Tensor, *, saves: bool = True) -> Tensor:
 
 def plus_number(eager: Eager, x: Tensor) -> Tensor:
     """``x + number``."""
-    number = eager.new_on_cpu(1, _SCALAR_BYTES)
+    number = eager.new_on_cpu(_SCALAR_BYTES)
     out = eager.new(x.elements, x.itemsize)
     eager.record(out, (x,), (), passed)
     eager.drop(number)

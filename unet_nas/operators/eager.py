@@ -191,9 +191,13 @@ class Eager:
 
     # storages -------------------------------------------------------------------------------
 
-    def new_on_cpu(self, elements: int, itemsize: int) -> Tensor:
-        """Allocates a tensor that lies on the CPU wherever the network runs."""
-        return self.new(elements, itemsize if self.device == "cpu" else 0)
+    def on_cpu(self, size_bytes: int) -> int:
+        """Returns what counts of bytes that lie on the CPU wherever the network runs."""
+        return size_bytes if self.device == "cpu" else 0
+
+    def new_on_cpu(self, size_bytes: int) -> Tensor:
+        """Allocates a tensor of one element that lies on the CPU wherever the network runs."""
+        return self.new(1, self.on_cpu(size_bytes))
 
     def new(
         self, elements: int, itemsize: int, kind: Kind = "temporaries", contiguous: bool = True

@@ -15,6 +15,7 @@ OptimizerKind = Literal["sgd", "adam", "adamw"]
 Implementation = Literal["single", "foreach", "fused"]
 
 _STEP_BYTES = 4
+#: of a Python number among operands
 _SCALAR_BYTES = 8
 
 
@@ -26,14 +27,35 @@ def make_state(
     *,
     momentum: bool,
 ) -> None:
-    """Allocates what the optimizer keeps between steps, as one block.
+    """Allocates what the optimizer keeps between steps, as one block."""
+    sizes = _sizes(parameters)
+    kept = state_sizes(kind, implementation, sizes, momentum=momentum, device=eager.device)
+    eager.new(sum(kept), 1, "optimizer")
+
+
+def state_sizes(
+    kind: OptimizerKind,
+    implementation: Implementation,
+    sizes: Sequence[int],
+    *,
+    momentum: bool,
+    device: str,
+) -> list[int]:
+    """Returns the bytes of each tensor that an optimizer keeps between steps on its device.
 
     Adam counts its steps for each parameter, on the CPU where no fused kernel reads them.
+
+    Args:
+        kind: Which optimizer.
+        implementation: Of its step.
+        sizes: Bytes of each parameter.
+        momentum: Whether SGD keeps a momentum buffer.
+        device: ``cpu`` or ``cuda``.
     """
-    averages = 2 if kind != "sgd" else int(momentum)
-    counted = kind != "sgd" and (eager.device == "cpu" or implementation == "fused")
-    steps = len(parameters) * _STEP_BYTES if counted else 0
-    eager.new(averages * _total_bytes(parameters) + steps, 1, "optimizer")
+    if kind == "sgd":
+        return list(sizes) * momentum
+    counted = device == "cpu" or implementation == "fused"
+    return [*sizes, *sizes, *[_STEP_BYTES] * (len(sizes) * counted)]
 
 
 def _total_bytes(parameters: Sequence[Tensor]) -> int:
@@ -42,11 +64,6 @@ def _total_bytes(parameters: Sequence[Tensor]) -> int:
 
 def _sizes(parameters: Sequence[Tensor]) -> list[int]:
     return [parameter.elements * parameter.itemsize for parameter in parameters]
-
-
-def _number_bytes(eager: Eager) -> int:
-    """Returns the bytes of a Python number among operands: its tensor lies on the CPU."""
-    return _SCALAR_BYTES if eager.device == "cpu" else 0
 
 
 def step(
@@ -85,7 +102,7 @@ def _single_sgd(
     eager: Eager, parameters: Sequence[Tensor], decayed: bool, momentum: bool, nesterov: bool
 ) -> None:
     """One parameter at a time: the decayed gradient, beside it Nesterov's, or a number."""
-    number_bytes = _number_bytes(eager)
+    number_bytes = eager.on_cpu(_SCALAR_BYTES)
     for size_bytes in _sizes(parameters):
         beside_bytes = max(nesterov * size_bytes, momentum * number_bytes)
         eager.spike(decayed * size_bytes + beside_bytes)
@@ -93,7 +110,7 @@ def _single_sgd(
 
 def _single_adam(eager: Eager, parameters: Sequence[Tensor], decayed: bool) -> None:
     """One parameter at a time; its denominator lives until the next one's is ready."""
-    held_bytes, number_bytes = 0, _number_bytes(eager)
+    held_bytes, number_bytes = 0, eager.on_cpu(_SCALAR_BYTES)
     for size_bytes in _sizes(parameters):
         gradient_bytes = size_bytes if decayed else 0
         eager.spike(held_bytes + gradient_bytes + 2 * size_bytes + number_bytes)

@@ -78,16 +78,28 @@ def best_trial(run: Run) -> TrialRecord:
 
 
 def _folder(study: str) -> Path:
-    """Returns the folder of a run."""
-    places = [Path(study), REPORTS / study]
-    for place in places:
-        if study and (place / HEADER).is_file():
-            return place
+    """Returns the folder of a run.
+
+    Raises:
+        InputError: if there is none.
+    """
+    found = named_folder(study)
+    if found is not None:
+        return found
     known = sorted(path.parent.name for path in REPORTS.glob(f"*/{HEADER}"))
     there = f"; there are {', '.join(known)}" if known else ""
-    raise InputError(
-        f"no run is called {study!r}: {' and '.join(map(str, places))} are none{there}"
-    )
+    places = " and ".join(map(str, _places(study)))
+    raise InputError(f"no run is called {study!r}: {places} are none{there}")
+
+
+def named_folder(study: str) -> Path | None:
+    """Returns the folder of a run: it itself, or one under ``reports/`` by its name."""
+    there = (place for place in _places(study) if study and (place / HEADER).is_file())
+    return next(there, None)
+
+
+def _places(study: str) -> list[Path]:
+    return [Path(study), REPORTS / study]
 
 
 def _records(run: Run) -> Iterator[TrialRecord]:

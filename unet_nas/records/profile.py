@@ -95,7 +95,7 @@ class PeakMemory:
     """
 
     what: Literal["inference", "training"]
-    tensor_bytes: int | None
+    tensor_bytes: int
     allocated_bytes: int
     reserved_bytes: int | None = None
     device_bytes: int | None = None

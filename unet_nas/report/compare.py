@@ -206,9 +206,9 @@ def _measured(
             costs["macs"] = one.counts.macs
     peaks = {"training_memory": step.training_memory, "inference_memory": one.inference_memory}
     for name, peak in peaks.items():
-        reserved = peak is not None and name == "training_memory" and peak.reserved_bytes
         if peak is not None:  # as the costs of the others: on CUDA a step counts what is reserved
-            costs[name] = reserved or peak.tensor_bytes or peak.allocated_bytes
+            reserved = peak.reserved_bytes if name == "training_memory" else None
+            costs[name] = reserved or peak.tensor_bytes
     failures = {**one.failures, **step.failures}
     fault = "; ".join(f"{part}: {failure.reason}" for part, failure in failures.items())
     return Compared(source.name, costs, scores=scores, measured=True, fault=fault)

@@ -282,12 +282,14 @@ class _Run:
     def _survey(self, place: Workplace) -> dict[str, Any]:
         """Surveys the space, and refuses one in which nothing is feasible."""
         self.display.doing("surveying the space")
-        found = survey(
-            place.study.space, samples=SURVEYED, seed=self.options.seed, device=place.order.device
-        )
+        found = self._surveyed(place)
         if found.feasible.count == 0 and found.scope.exhaustive:
             raise InputError(f"no candidate is feasible: {_remedy(found)}")
         return self.describe(found) if self.describe else {}
+
+    def _surveyed(self, place: Workplace) -> Survey:
+        space, device = place.study.space, place.order.device
+        return survey(space, samples=SURVEYED, seed=self.options.seed, device=device)
 
     def _space_file(self) -> bytes:
         """Returns the file as it was read, or, with ``--set``, as it is meant."""
@@ -326,12 +328,7 @@ class _Run:
     def _nothing_left(self, place: Workplace, board: Board, error: NothingLeftError) -> None:
         """Says which limit rejects, if nothing has ever been feasible."""
         if board.done == 0:
-            found = survey(
-                place.study.space,
-                samples=SURVEYED,
-                seed=self.options.seed,
-                device=place.order.device,
-            )
+            found = self._surveyed(place)
             if error.certain:
                 raise InputError(f"no candidate is feasible ({error}): {_remedy(found)}") from error
             raise InputError(

@@ -28,7 +28,16 @@ if TYPE_CHECKING:
     from unet_nas.train.data.cases import Dataset
     from unet_nas.train.data.patches import Patches
 
-__all__ = ["CheckpointError", "Identity", "Parts", "State", "identify", "read", "write"]
+__all__ = [
+    "CheckpointError",
+    "Identity",
+    "Parts",
+    "State",
+    "identify",
+    "plain_copies",
+    "read",
+    "write",
+]
 
 Identity: TypeAlias = dict[str, Any]
 FORMAT = 1
@@ -128,12 +137,14 @@ def write(path: Path, state: State, parts: Parts, best: Mapping[str, Tensor]) ->
         "scaler": parts.scaler.state_dict(),
         "patches": parts.patches.state(),
     }
-    # copies: a file has no strides, and tensors that share memory are refused
-    copies = {
-        name: t.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
-        for name, t in tensors.items()
-    }
-    write_files(path.parent, {path.name: save(copies, {_KEY: json.dumps(plain)})}, force=True)
+    content = save(plain_copies(tensors), {_KEY: json.dumps(plain)})
+    write_files(path.parent, {path.name: content}, force=True)
+
+
+def plain_copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns tensors as a file takes them: it has no strides, and refuses shared memory."""
+    layout = torch.contiguous_format
+    return {k: t.detach().to("cpu", copy=True, memory_format=layout) for k, t in tensors.items()}
 
 
 def read(path: Path, identity: Identity, parts: Parts) -> tuple[State, dict[str, Tensor]] | None:

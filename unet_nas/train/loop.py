@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from unet_nas.audit.memory import Device
 from unet_nas.errors import InputError
 from unet_nas.records.study import Point, TrialFailure
-from unet_nas.train.checkpoint import Parts, State, identify, read, write
+from unet_nas.train.checkpoint import Parts, State, identify, plain_copies, read, write
 from unet_nas.train.config import TrainConfig
 from unet_nas.train.data.patches import Patches
 from unet_nas.train.failures import is_out_of_memory, judge_loss, out_of_memory
@@ -152,7 +152,8 @@ class _Trainer:
         self.schedule = TrainingSchedule.of(
             config, steps_per_epoch(data.train, patch_size, config.batch_size)
         )
-        self.state = State(identify(module, data, config, seed))
+        # only a checkpoint needs to know of what it is, and that reads all the data
+        self.state = State(identify(module, data, config, seed) if checkpoint else {})
         self.best: dict[str, Tensor] = {}
         #: of the steps since the last look; it stays on the device, so that no step waits
         self.losses = torch.zeros((), device=device)
@@ -246,7 +247,7 @@ class _Trainer:
         point = self._point(scores.get(self.score_name))
         if point.score is not None and self._better(point.score):
             now.best_step, now.best_score, now.best_metrics = now.step, point.score, scores
-            self.best = _copies(self._weights())
+            self.best = plain_copies(self._weights())
         now.history.append(point)
         now.point_loss, now.point_steps = 0.0, 0
         self._save()
@@ -325,12 +326,6 @@ class _Trainer:
             found = read(self.path, self.state.identity, self._parts())
             if found is not None:
                 self.state, self.best = found
-
-
-def _copies(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Returns weights as a file takes them: on the CPU, in the order of their axes."""
-    layout = torch.contiguous_format
-    return {k: t.detach().to("cpu", copy=True, memory_format=layout) for k, t in weights.items()}
 
 
 def _moved(module: nn.Module, device: Device, layout: torch.memory_format | None) -> nn.Module:

@@ -116,8 +116,7 @@ def weights_bytes(state: dict[str, Tensor], digest: str) -> bytes:
     """Returns weights as a safetensors file that says which network they are of."""
     from safetensors.torch import save  # noqa: PLC0415 - only where weights are written
 
-    plain = {name: tensor.contiguous() for name, tensor in state.items()}
-    return save(plain, metadata={"format": "pt", "digest": digest})
+    return save(state, metadata={"format": "pt", "digest": digest})
 
 
 def read_trained(folder: Path) -> Trained:
